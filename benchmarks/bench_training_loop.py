@@ -1,0 +1,86 @@
+"""Is the training loop as fast as the bare train step of the same model, within a tenth?
+
+In one run, in the same precision, in turns: the loop as `popq train` runs it (photos read from a
+memory map, each with its own crop, metrics) and the bare step on one prepared batch. The model is
+ResNet50 at 224 pixels in batches of 16, the seed's way. Prints JSON; exits 1 below the floor.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from popq.learn.config import configure
+from popq.learn.data import Data, training_batches
+from popq.learn.loop import begin, train_one_epoch, train_step
+from popq.learn.model import pick_device, versions
+from popq.learn.objectives import objective
+
+FLOOR = 0.9
+REPEATS = 5
+STEPS = 6
+BATCH = 16
+
+
+def packed(folder: Path) -> Data:
+    """Write a pack of noise and map it, as training gets it."""
+    photos = BATCH * STEPS
+    pixels = np.lib.format.open_memmap(
+        folder / "pack.npy", "w+", dtype=np.uint8, shape=(photos + 1, 256, 256, 3)
+    )
+    rng = np.random.default_rng(0)
+    for row in pixels:
+        row[:] = rng.integers(0, 256, row.shape, dtype=np.uint8)
+    pixels.flush()
+    return Data(
+        pixels=np.load(folder / "pack.npy", mmap_mode="r"),
+        targets=rng.integers(0, 3, photos + 1),
+        train=np.arange(photos),
+        val=np.arange(photos, photos + 1),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.29, 0.29, 0.29),
+    )
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        data = packed(Path(folder))
+        device = pick_device("auto")
+        config = configure("seed", len(data.train), epochs=REPEATS + 1)
+        training = begin(config, data, device, weights="none")
+        aim = objective(config.objective)
+        batch = next(training_batches(data, config, 1, device))
+        loop, bare = [], []
+        # Epoch 1 of each warms up: kernels are chosen, memory is fetched, the map is read.
+        for epoch in range(1, REPEATS + 2):
+            start = time.perf_counter()
+            train_one_epoch(training, epoch, lambda _: None)
+            middle = time.perf_counter()
+            for _ in range(STEPS):
+                float(train_step(training, aim, batch, config.lr)[0])
+            end = time.perf_counter()
+            if epoch > 1:
+                loop.append(BATCH * STEPS / (middle - start))
+                bare.append(BATCH * STEPS / (end - middle))
+    ratio = statistics.median(loop) / statistics.median(bare)
+    result = {
+        "name": "training_loop",
+        "loop_images_per_second": round(statistics.median(loop), 2),
+        "bare_images_per_second": round(statistics.median(bare), 2),
+        "ratio": round(ratio, 3),
+        "floor": FLOOR,
+        "ok": ratio >= FLOOR,
+        **versions(device),
+    }
+    print(json.dumps(result))
+    return 0 if result["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

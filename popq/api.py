@@ -1,0 +1,286 @@
+"""The public Python door: what each command does, as one call on `Rooms`.
+
+    from popq import api
+    from popq.bootstrap import open_rooms
+
+    with open_rooms() as rooms:
+        api.init(rooms)
+        api.work(rooms, "resolve")
+
+Everything that lasts takes a callable that is told of progress.
+"""
+
+from __future__ import annotations
+
+import getpass
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms
+from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
+from popq.errors import BadInput, Misconfigured, PopqError
+from popq.stages import batch, dataset, ingest
+from popq.stages.dataset import Spec
+
+log = structlog.get_logger()
+
+#: Told of progress: the stage or phase, how much is done, and of how much.
+OnProgress = Callable[[str, int, int], None]
+
+
+def init(rooms: Rooms) -> dict[str, Any]:
+    """Make the catalogue, or bring it to this version; return where it is and both versions."""
+    before = migrate.upgrade(rooms.catalogue)
+    _, after = migrate.versions(rooms.catalogue)
+    return {"catalogue": str(rooms.catalogue), "before": before, "version": after}
+
+
+def import_list(rooms: Rooms, source: ingest.Source, *, strict: bool = False) -> ingest.Report:
+    """Import a list, making the catalogue first where there is none; see `ingest.ingest`."""
+    version, _ = migrate.versions(rooms.catalogue)
+    if version is None:
+        init(rooms)
+    return ingest.ingest(
+        rooms.catalogue,
+        source,
+        image_base=rooms.settings.flickr_image_url,
+        image_size=rooms.settings.image_size,
+        strict=strict,
+    )
+
+
+def work(
+    rooms: Rooms,
+    stage: str,
+    *,
+    run_id: int | None = None,
+    limit: int | None = None,
+    on_progress: OnProgress,
+) -> jobs.Progress:
+    """Do the stage's work here and now, beside whatever other workers do, until none is left.
+
+    Returns how its job ended. Raises `Misconfigured` when the job had to be paused.
+    """
+    if stage == "score":
+        run_id = scored_run(rooms, run_id)
+    done = batch.enqueue(
+        rooms.catalogue,
+        stage,
+        BATCH_SIZES[stage],
+        run_id=run_id,
+        limit=limit,
+        requested_by=person(),
+    )
+    # A score batch has the whole device; several would only fight for it.
+    threads = 1 if stage == "score" else rooms.settings.io_threads
+
+    def tell(progress: jobs.Progress) -> None:
+        # A photo that is halved out of a batch is counted once: `photos` is what was enqueued.
+        on_progress(stage, progress.moved + progress.exited + progress.left, progress.photos)
+
+    return rooms.drain(stage).run_job(done.job, threads, tell)
+
+
+def scored_run(rooms: Rooms, run_id: int | None) -> int:
+    """Return the run to score with: the one asked for, or the newest that is done."""
+    with rooms.catalogue.read() as tx:
+        if run_id is None:
+            run_id = queries.newest_run(tx)
+            if run_id is None:
+                raise BadInput("No run is done yet; `popq train` makes one.")
+        else:
+            row = runs.get(tx, run_id)
+            if row.state != "done":
+                message = f"Run {run_id} is {row.state}: it has no weights to score with"
+                raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
+    return run_id
+
+
+def person() -> str:
+    """Return who asks, for the jobs' log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def new_run(rooms: Rooms, dataset_name: str, preset: str, options: dict[str, Any]) -> int:
+    """Make a queued run, or take up an unfinished one of the same data set and configuration."""
+    create_run = trainer().create_run
+    return int(create_run(rooms.catalogue, dataset_name, preset, **options))
+
+
+def train(rooms: Rooms, run: int, *, on_progress: OnProgress) -> dict[str, Any]:
+    """Train a run here and now and return it; waits while another worker's lease holds it.
+
+    Raises what ended the run otherwise; its row says so too.
+    """
+    fit = trainer().train
+    where, never = rooms.trainer_place(), threading.Event()
+    while True:
+        fit(rooms.catalogue, run, where, stop=never, on_progress=on_progress)
+        found = show_run(rooms, run)
+        if found["state"] == "done":
+            return found
+        if found["state"] in {"failed", "stopped"}:
+            raise PopqError(f"Run {run} {found['state']}: {found['message']}")
+        on_progress(f"waiting for the lease of {found['worker']}", 0, 0)
+        never.wait(1.0)
+
+
+def trainer() -> Any:
+    """Return the training stage; `Misconfigured` where popq was installed without it."""
+    try:
+        from popq.stages import train as stage  # noqa: PLC0415 - torch, only where it is needed
+    except ModuleNotFoundError as error:
+        message = f"Training needs {error.name}, which is not installed"
+        raise Misconfigured(f"{message}; pip install 'popq[train]'.") from error
+    return stage
+
+
+def show_run(rooms: Rooms, run: int) -> dict[str, Any]:
+    """Return a run with its configuration, metrics and epochs; `BadInput` when unknown."""
+    with rooms.catalogue.read() as tx:
+        row = runs.get(tx, run)
+        return queries.rows_of([row])[0] | {"epochs": runs.epochs(tx, run)}
+
+
+def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
+    """Freeze a data set, or return the one of that name if it was asked to be the same."""
+    with rooms.catalogue.read() as tx:
+        there = datasets.find(tx, spec.name)
+    if there is None:
+        return dataset.create(rooms.catalogue, spec)
+    asked = (spec.tiers, spec.split, spec.val, spec.test, spec.seed)
+    if asked != (there.tiers, there.split_rule, there.val, there.test, there.seed):
+        message = f"The data set {spec.name!r} is frozen with other tiers or another split"
+        raise BadInput(f"{message}; give another name.")
+    return dataset.describe(rooms.catalogue, spec.name)
+
+
+def run_all(
+    rooms: Rooms,
+    source: ingest.Source,
+    spec: Spec,
+    preset: str,
+    options: dict[str, Any],
+    *,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Go from a list to scored photos in one go; started again, it goes on where it was.
+
+    Each step is the one its own command takes. Returns what each came to.
+    """
+    summary: dict[str, Any] = {"catalogue": init(rooms)["catalogue"]}
+    report = import_list(rooms, source)
+    summary["import"] = {"read": report.read, "new": report.new, "rejected": report.rejected}
+    left = 0
+    for stage in ("resolve", "download"):
+        left += work(rooms, stage, on_progress=on_progress).left
+    described = make_dataset(rooms, spec)
+    summary["dataset"] = described
+    done = trainer().find_done(rooms.catalogue, spec.name, preset, **options)
+    run = new_run(rooms, spec.name, preset, options) if done is None else int(done)
+    summary["run"] = train(rooms, run, on_progress=on_progress)
+    left += work(rooms, "score", run_id=run, on_progress=on_progress).left
+    with rooms.catalogue.read() as tx:
+        summary["photos"] = queries.photos_by_state(tx)
+        summary["reasons"] = queries.reasons(tx)
+        summary["scored"] = scores.count(tx, run)
+    summary["left"] = left
+    return summary
+
+
+def serve(rooms: Rooms, queue: str, stop: threading.Event) -> None:
+    """Work one queue off the catalogue alone, without a broker, until `stop` is set."""
+    drain = rooms.drain(*QUEUES[queue])
+    drain.stop = stop
+    if queue == "io":
+        drain.serve(rooms.settings.io_threads)
+        return
+    fit, where = trainer().train, rooms.trainer_place()
+
+    def train_one() -> bool:
+        with rooms.catalogue.read() as tx:
+            waiting = runs.claimable(tx)
+        return any(
+            fit(rooms.catalogue, run, where, stop=stop, on_progress=_log_phase) for run in waiting
+        )
+
+    drain.serve(1, train_one)
+
+
+def _log_phase(phase: str, done: int, total: int) -> None:
+    if done == total:
+        log.info("trained", phase=phase, photos=total)
+
+
+def check(rooms: Rooms) -> list[dict[str, str]]:
+    """Check database, broker, store, keys and torch; each row has name, state and message.
+
+    State is ok, warning (something is not set up) or wrong (it is, and does not work). A key that
+    answers is taken in again if it had been taken out.
+    """
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("database", lambda: _check_database(rooms)),
+        ("broker", lambda: _check_broker(rooms)),
+        ("store", lambda: _check_store(rooms)),
+        ("key", lambda: _check_keys(rooms)),
+        ("torch", lambda: _check_torch(rooms)),
+    ]
+    rows = []
+    for name, look in checks:
+        try:
+            found = look()
+        except PopqError as error:
+            rows.append({"name": name, "state": "wrong", "message": str(error)})
+            continue
+        state, _, message = found.partition(": ")
+        rows.append({"name": name, "state": state, "message": message})
+    return rows
+
+
+def _check_database(rooms: Rooms) -> str:
+    before, head = migrate.versions(rooms.catalogue)
+    if before is None:
+        return f"warning: {rooms.catalogue} holds no catalogue yet; `popq init` makes it"
+    if before != head:
+        raise Misconfigured(f"{rooms.catalogue} is at version {before}, popq at {head}: run init.")
+    return f"ok: {rooms.catalogue}, version {before}"
+
+
+def _check_broker(rooms: Rooms) -> str:
+    if rooms.settings.broker() is None:
+        return "warning: no POPQ_BROKER_URL; workers look for work in the catalogue themselves"
+    from popq.celery import check_broker  # noqa: PLC0415 - Celery, only where it is needed
+
+    return f"ok: {check_broker()}"
+
+
+def _check_store(rooms: Rooms) -> str:
+    rooms.store.check()
+    return f"ok: {rooms.store.url}"
+
+
+def _check_keys(rooms: Rooms) -> str:
+    if not rooms.flickr_clients:
+        return "warning: no POPQ_FLICKR_KEYS; only photos with image URLs can be had"
+    for host, client in rooms.flickr_clients.items():
+        client.check_key()
+        if migrate.versions(rooms.catalogue)[0] is not None:
+            with rooms.catalogue.begin() as tx:
+                hosts.enable(tx, host)
+    return f"ok: {len(rooms.flickr_clients)} answer at {rooms.settings.flickr_api_url}"
+
+
+def _check_torch(rooms: Rooms) -> str:
+    try:
+        from popq.learn import model  # noqa: PLC0415 - torch, only where it is needed
+    except ModuleNotFoundError:
+        return "warning: not installed; an io worker needs none, pip install 'popq[train]' else"
+    device = model.pick_device(rooms.settings.device)
+    facts = model.versions(device)
+    return "ok: " + ", ".join(f"{name} {value}" for name, value in facts.items())

@@ -1,0 +1,165 @@
+"""The composition root: from settings to rooms that are wired together, once a process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+from popq import logs
+from popq import settings as settings_module
+from popq.catalogue.db import Catalogue
+from popq.flickr.client import FlickrClient
+from popq.images.fetch import ImageClient
+from popq.images.store import Store
+from popq.settings import Settings
+from popq.stages.batch import Pace, Stage
+from popq.stages.download import Download
+from popq.stages.drain import Drain
+from popq.stages.resolve import Resolve
+
+if TYPE_CHECKING:
+    from popq.stages.train import Place
+
+#: Which stages a queue's workers do; training is a run, not a job.
+QUEUES = {"io": ("resolve", "download"), "gpu": ("score",)}
+
+
+@dataclass
+class Rooms:
+    """Everything a command or a worker needs, made on first use from one set of settings."""
+
+    settings: Settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        opened = vars(self)
+        for client in opened.get("flickr_clients", {}).values():
+            client.close()
+        for name in ("image_client", "catalogue"):
+            if name in opened:
+                opened[name].close()
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The catalogue."""
+        return Catalogue(self.settings.catalogue_url())
+
+    @cached_property
+    def store(self) -> Store:
+        """The image store."""
+        return Store(self.settings.store())
+
+    @cached_property
+    def flickr_clients(self) -> dict[str, FlickrClient]:
+        """One client an API key, by the name of the key's row in `hosts`."""
+        clients = [
+            FlickrClient(
+                key,
+                secret,
+                api_url=self.settings.flickr_api_url,
+                connect_timeout_s=self.settings.connect_timeout_s,
+                read_timeout_s=self.settings.read_timeout_s,
+            )
+            for key, secret in self.settings.api_keys()
+        ]
+        return {client.host: client for client in clients}
+
+    @cached_property
+    def image_client(self) -> ImageClient:
+        """The client of the image host."""
+        return ImageClient(
+            base_url=self.settings.flickr_image_url,
+            max_bytes=int(self.settings.image_max_mb * 1e6),
+            connect_timeout_s=self.settings.connect_timeout_s,
+            read_timeout_s=self.settings.read_timeout_s,
+        )
+
+    @cached_property
+    def worker(self) -> str:
+        """A name for this process that no other worker has."""
+        return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+    @property
+    def pace(self) -> Pace:
+        """How patient workers are."""
+        s = self.settings
+        return Pace(s.lease_s, s.settle_every_s, s.retry_wait_s, s.throttle_pause_s, s.max_tries)
+
+    def makers(self) -> dict[str, Callable[[int | None], Stage]]:
+        """Return what makes each photo stage; scoring's loads torch, so only when it is called."""
+        return {"resolve": self._resolve, "download": self._download, "score": self._score}
+
+    def drain(self, *stages: str) -> Drain:
+        """Return a drain of these stages for this process."""
+        makers = self.makers()
+        chosen = {name: makers[name] for name in stages}
+        return Drain(self.catalogue, chosen, self.pace, self.worker)
+
+    def trainer_place(self) -> Place:
+        """Return where this process trains; loads torch."""
+        from popq.stages.train import Place  # noqa: PLC0415 - torch, only where it is needed
+
+        return Place(
+            store=self.store,
+            packs=self.settings.data_dir / "packs",
+            runs=self.settings.data_dir / "runs",
+            device=self.settings.device,
+            worker=self.worker,
+            lease_s=self.settings.lease_s,
+        )
+
+    def _resolve(self, run_id: int | None) -> Stage:
+        del run_id
+        return Resolve(
+            self.flickr_clients,
+            calls_per_hour=self.settings.flickr_calls_per_hour,
+            image_base=self.settings.flickr_image_url,
+            image_size=self.settings.image_size,
+        )
+
+    def _download(self, run_id: int | None) -> Stage:
+        del run_id
+        return Download(
+            self.image_client,
+            self.store,
+            images_per_second=self.settings.images_per_second,
+            image_base=self.settings.flickr_image_url,
+            image_size=self.settings.image_size,
+        )
+
+    def _score(self, run_id: int | None) -> Stage:
+        from popq.stages.score import Score  # noqa: PLC0415 - torch, only where it is needed
+
+        if run_id is None:
+            raise ValueError("a score job names its run")
+        return Score(
+            self.catalogue,
+            self.store,
+            runs_folder=self.settings.data_dir / "runs",
+            run_id=run_id,
+            device=self.settings.device,
+        )
+
+
+#: What a batch of each stage holds, for those who cut jobs without loading the stage.
+BATCH_SIZES = {"resolve": Resolve.batch_size, "download": Download.batch_size, "score": 2000}
+
+
+def open_rooms() -> Rooms:
+    """Read the settings of this process and return its rooms.
+
+    Commands log only what a person should see; workers call `logs.configure` for more.
+    """
+    logs.configure("warning")
+    return Rooms(settings_module.load())

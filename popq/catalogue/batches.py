@@ -1,0 +1,329 @@
+"""Batches: the lease, the unit of retry and the fence around a worker's results.
+
+    ready ──claim──▶ leased ──close──▶ done
+      ▲                │ │
+      └──hand back─────┘ └─ lease runs out: claimed by another worker, under a higher term
+
+The lease argument: a claim raises `term` and nothing else does, so of all the workers that ever
+held a batch exactly the last one's term matches. Every settle starts by locking the batch's row
+where id and term match; if another worker has claimed it since, no row matches and the settle
+raises `LeaseLost` before it has written anything. What it does write, it writes in that one
+transaction: each photo that is still in the stage's start state moves, once. So execution is at
+least once, effect exactly once, whatever dies, freezes or comes twice.
+
+A batch whose lease runs out three times probably holds a photo that kills its worker. It is halved,
+again and again; a photo that is alone with three expiries of its own is given up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import (
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
+
+from popq.catalogue.db import Tx, db_now
+from popq.catalogue.jobs import START, finish_if_over, tries, work_of
+from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
+from popq.catalogue.states import CLAIMABLE_JOBS, BatchState, JobState, PhotoState
+from popq.errors import LeaseLost, Outcome
+
+#: A batch whose lease ran out this often is halved, or its lone photo given up.
+POISON_EXPIRIES: Final = 3
+#: Outcomes that are final after fewer tries than a job allows, since the photo is at fault.
+FINAL_AFTER: Final = {Outcome.CORRUPT: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One claimed batch: the photos of `lo..hi` that are work, until the lease runs out."""
+
+    batch: int
+    job: int
+    stage: str
+    run_id: int | None
+    lo: int
+    hi: int
+    term: int
+    expiries: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkPhoto:
+    """What a stage needs to know of a photo; `tries` are its failed ones in this job."""
+
+    id: int
+    flickr_id: int | None
+    page_url: str
+    owner: str | None
+    server: str | None
+    secret: str | None
+    image_url: str | None
+    file_key: str | None
+    tries: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A photo's step to `state`, with the columns to write; `moments` are its exact sums.
+
+    `note` is kept in `failures` beside the move: what the host said of a photo that left.
+    """
+
+    photo: int
+    state: PhotoState
+    reason: Outcome | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    moments: dict[str, int] | None = None
+    note: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A counted try of a photo that came to nothing; the photo stays where it is."""
+
+    photo: int
+    outcome: Outcome
+    message: str
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a settle adds to its batch's counts."""
+
+    moved: int = 0
+    exited: int = 0
+    failed: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+    """Lease the job's first batch that is due; None when there is none or the job is paused.
+
+    A batch whose lease ran out counts as due. One that ran out too often is halved here.
+    """
+    while True:
+        lease = _take(tx, job, worker, lease_s)
+        if lease is None or lease.expiries < POISON_EXPIRIES:
+            return lease
+        shortened = _halve(tx, lease)
+        if shortened is not None:
+            return shortened
+
+
+def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+    # Literals, not parameters: the partial index serves only a condition that it can recognise.
+    open_ = Batch.state != literal_column("'done'")
+    claimable = exists().where(Job.id == job, Job.state.in_(CLAIMABLE_JOBS))
+    first = (
+        select(Batch.id)
+        .where(Batch.job_id == job, open_, Batch.due <= db_now(), claimable)
+        .order_by(Batch.due, Batch.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("first")
+    )
+    expired = case((Batch.state == BatchState.LEASED, 1), else_=0)
+    take = (
+        update(Batch)
+        .where(Batch.id == first.c.id)
+        .values(
+            state=BatchState.LEASED,
+            worker=worker,
+            term=Batch.term + 1,
+            due=db_now() + lease_s,
+            expiries=Batch.expiries + expired,
+        )
+        .returning(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries)
+    )
+    row = tx.execute(take).one_or_none()
+    if row is None:
+        return None
+    start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
+    tx.execute(start.values(state=JobState.RUNNING))
+    owner = tx.execute(select(Job.stage, Job.run_id).where(Job.id == job)).one()
+    return Lease(row.id, job, owner.stage, owner.run_id, row.lo, row.hi, row.term, row.expiries)
+
+
+def _halve(tx: Tx, lease: Lease) -> Lease | None:
+    """Cut a suspicious batch in two, keep the lower half; None if a lone photo was given up."""
+    ids = [photo.id for photo in work(tx, lease, max_tries=None)]
+    if not ids:
+        return lease  # all of it was settled before the worker died: it will close
+    if len(ids) == 1:
+        _give_up(tx, lease, ids[0])
+        return None
+    middle = len(ids) // 2
+    whole = tx.execute(select(Batch.photos).where(Batch.id == lease.batch)).scalar_one()
+    upper = {
+        "job_id": lease.job,
+        "lo": ids[middle],
+        "hi": lease.hi,
+        "photos": len(ids) - middle,
+        "expiries": _expiries_of_half(len(ids) - middle),
+        "due": db_now(),
+    }
+    tx.execute(insert(Batch).values(upper))
+    lower = {
+        "hi": ids[middle] - 1,
+        "photos": whole - (len(ids) - middle),
+        "expiries": _expiries_of_half(middle),
+    }
+    tx.execute(update(Batch).where(Batch.id == lease.batch).values(lower))
+    return dataclasses.replace(lease, hi=ids[middle] - 1, expiries=lower["expiries"])
+
+
+def _expiries_of_half(photos: int) -> int:
+    # One more expiry halves it again; a lone photo must earn its three by itself, since an
+    # unrelated kill (a deployment, say) must not cost a live photo.
+    return POISON_EXPIRIES - 1 if photos > 1 else 0
+
+
+def _give_up(tx: Tx, lease: Lease, photo: int) -> None:
+    message = f"its worker died {POISON_EXPIRIES} times with this photo alone in its hands"
+    failures = [Failed(photo, Outcome.KILLS_WORKER, message)]
+    moves = []
+    if lease.stage != "score":
+        moves = [Move(photo, PhotoState.REJECTED, Outcome.KILLS_WORKER)]
+    settle(tx, lease, moves, failures, Tally(exited=len(moves), failed=1), lease_s=0.0)
+    close(tx, lease)
+
+
+def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
+    """Return the batch's photos that are still work, by id.
+
+    A photo whose tries in the job are used up is left out, unless `max_tries` is None.
+    """
+    columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
+    more = (Photo.secret, Photo.image_url, Photo.file_key)
+    in_range = Photo.id.between(lease.lo, lease.hi)
+    query = select(*columns, *more).where(in_range, work_of(lease.stage, lease.run_id))
+    tried = tries(tx, lease.job, lease.lo, lease.hi)
+    photos = (
+        WorkPhoto(*row, tries=tried.get(row.id, {})) for row in tx.execute(query.order_by(Photo.id))
+    )
+    if max_tries is None:
+        return list(photos)
+    return [photo for photo in photos if not used_up(photo.tries, max_tries)]
+
+
+def used_up(tried: dict[str, int], max_tries: int) -> bool:
+    """Return whether these tries are all that the job allows a photo."""
+    return sum(tried.values()) >= max_tries or Outcome.KILLS_WORKER in tried
+
+
+def settle(
+    tx: Tx,
+    lease: Lease,
+    moves: Sequence[Move],
+    failures: Sequence[Failed],
+    tally: Tally,
+    *,
+    lease_s: float,
+) -> None:
+    """Record results and renew the lease by `lease_s` seconds, all or nothing.
+
+    Moves exactly those photos that are still in the stage's start state. Raises `LeaseLost` before
+    writing anything if the batch has a newer term.
+    """
+    renew = (
+        update(Batch)
+        .where(Batch.id == lease.batch, Batch.term == lease.term)
+        .where(Batch.state == BatchState.LEASED)
+        .values(
+            due=db_now() + lease_s,
+            moved=Batch.moved + tally.moved,
+            exited=Batch.exited + tally.exited,
+            failed=Batch.failed + tally.failed,
+            bytes=Batch.bytes + tally.bytes,
+            seconds=Batch.seconds + tally.seconds,
+        )
+    )
+    if tx.execute(renew).rowcount != 1:
+        raise LeaseLost(
+            f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
+        )
+    _move(tx, lease.stage, moves)
+    if failures:
+        rows = [
+            {
+                "photo_id": failure.photo,
+                "job_id": lease.job,
+                "batch_id": lease.batch,
+                "outcome": failure.outcome,
+                "http_status": failure.http_status,
+                "message": failure.message,
+            }
+            for failure in failures
+        ]
+        tx.execute(insert(Failure), rows)
+
+
+def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
+    if not moves:
+        return
+    start = START[stage]
+    ids = [move.photo for move in moves]
+    still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).with_for_update()
+    movable = set(tx.execute(still).scalars())
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    moments = []
+    for move in moves:
+        if move.photo not in movable:
+            continue
+        values = {"state": move.state, "reason": move.reason, **move.values}
+        row = {"b_id": move.photo} | {f"b_{name}": value for name, value in values.items()}
+        groups.setdefault(tuple(values), []).append(row)
+        if move.moments is not None:
+            moments.append({"photo_id": move.photo, **move.moments})
+    for names, rows in groups.items():
+        columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in names}
+        stamp = {"resolve": "resolved_at", "download": "stored_at"}.get(stage)
+        if stamp is not None:
+            columns[stamp] = func.now()
+        same = Photo.id == bindparam("b_id")
+        tx.execute(update(Photo).where(same, Photo.state == start).values(columns), rows)
+    if moments:
+        # A photo that lost its file and is stored again has sums of the lost one.
+        again = [row["photo_id"] for row in moments]
+        tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(again)))
+        tx.execute(insert(PhotoMoments), moments)
+
+
+def hand_back(tx: Tx, lease: Lease, in_s: float) -> None:
+    """Give the batch back; it may be claimed again `in_s` seconds from now."""
+    values = {"state": BatchState.READY, "worker": None, "due": db_now() + in_s}
+    mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
+    tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))
+
+
+def close(tx: Tx, lease: Lease) -> None:
+    """Close the batch, counting what is left of its work, and its job with its last batch."""
+    in_range = Photo.id.between(lease.lo, lease.hi)
+    condition = work_of(lease.stage, lease.run_id)
+    left = tx.execute(select(func.count(Photo.id)).where(in_range, condition)).scalar_one()
+    values = {"state": BatchState.DONE, "worker": None, "left": left}
+    mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
+    tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))
+    finish_if_over(tx, lease.job)
+
+
+def next_due_s(tx: Tx, job: int) -> float | None:
+    """Return the seconds until a batch of the job is due (negative: overdue); None without any."""
+    query = select(func.min(Batch.due) - db_now())
+    open_ = Batch.state != literal_column("'done'")
+    return tx.execute(query.where(Batch.job_id == job, open_)).scalar_one()

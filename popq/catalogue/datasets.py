@@ -1,0 +1,129 @@
+"""Data sets: who could be in one, freezing one, and reading a frozen one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Table, func, insert, select, update
+
+from popq.catalogue.db import Tx, bulk_insert
+from popq.catalogue.models import Dataset, Member, Photo, PhotoMoments
+from popq.catalogue.states import PhotoState
+from popq.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """One photo of a frozen data set, with its Flickr id and its exact moments."""
+
+    photo_id: int
+    flickr_id: int | None
+    owner: str | None
+    label: float
+    tier: int
+    split: str
+    file_key: str
+    moments: tuple[int, ...]
+
+
+_MOMENTS = (
+    PhotoMoments.pixels,
+    PhotoMoments.sum_r,
+    PhotoMoments.sum_g,
+    PhotoMoments.sum_b,
+    PhotoMoments.square_r,
+    PhotoMoments.square_g,
+    PhotoMoments.square_b,
+)
+
+
+def candidates(tx: Tx) -> Sequence[Any]:
+    """Return every photo that can be learnt from (stored, measured and labelled), by id.
+
+    Columns: id, flickr_id, owner, label, posted_at, file_key, sha256.
+    """
+    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, Photo.posted_at)
+    query = (
+        select(*columns, Photo.file_key, Photo.sha256)
+        .join(PhotoMoments, PhotoMoments.photo_id == Photo.id)
+        .where(Photo.state == PhotoState.STORED, Photo.label.is_not(None))
+    )
+    return tx.execute(query.order_by(Photo.id)).all()
+
+
+def create(tx: Tx, values: dict[str, Any], members: Sequence[Sequence[Any]]) -> int:
+    """Freeze a data set and return its id.
+
+    `values` are the columns of `datasets` but for the id and times (mean and std are set by
+    `set_channels`); `members` are (photo_id, label, tier, split, file_key).
+    """
+    row = {**values, "mean": [], "std": []}
+    dataset = int(tx.execute(insert(Dataset).values(row).returning(Dataset.id)).scalar_one())
+    table: Table = Member.__table__  # type: ignore[assignment]
+    columns = ("dataset_id", "photo_id", "label", "tier", "split", "file_key")
+    bulk_insert(tx, table, columns, [(dataset, *member) for member in members])
+    return dataset
+
+
+def training_sums(tx: Tx, dataset: int) -> tuple[int, ...]:
+    """Return the training split's (pixels, sums r g b, squares r g b): exact integers by SQL."""
+    query = (
+        select(*(func.sum(column) for column in _MOMENTS))
+        .join(Member, Member.photo_id == PhotoMoments.photo_id)
+        .where(Member.dataset_id == dataset, Member.split == "train")
+    )
+    return tuple(int(value) for value in tx.execute(query).one())
+
+
+def set_channels(tx: Tx, dataset: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Record the training split's channel mean and standard deviation, in pixel / 255."""
+    values = {"mean": list(mean), "std": list(std)}
+    tx.execute(update(Dataset).where(Dataset.id == dataset).values(values))
+
+
+def get(tx: Tx, name: str | None = None, dataset: int | None = None) -> Any:
+    """Return a data set's row by name or by id; `BadInput` when there is none."""
+    row = find(tx, name, dataset)
+    if row is None:
+        what = f"data set {name if name is not None else dataset!r}"
+        message = f"There is no {what}; `popq dataset list` lists those there are"
+        raise BadInput(f"{message}, `popq dataset create` makes one.")
+    return row
+
+
+def find(tx: Tx, name: str | None = None, dataset: int | None = None) -> Any | None:
+    """Return a data set's row by name or by id, or None."""
+    condition = Dataset.name == name if name is not None else Dataset.id == dataset
+    return tx.execute(select(*Dataset.__table__.c).where(condition)).one_or_none()
+
+
+def list_all(tx: Tx) -> Sequence[Any]:
+    """Return the rows of all data sets, oldest first."""
+    return tx.execute(select(*Dataset.__table__.c).order_by(Dataset.id)).all()
+
+
+def counts(tx: Tx, dataset: int) -> Sequence[Any]:
+    """Return (split, tier, photos, owners) of a data set."""
+    query = (
+        select(Member.split, Member.tier, func.count(), func.count(func.distinct(Photo.owner)))
+        .join(Photo, Photo.id == Member.photo_id)
+        .where(Member.dataset_id == dataset)
+        .group_by(Member.split, Member.tier)
+        .order_by(Member.split, Member.tier)
+    )
+    return tx.execute(query).all()
+
+
+def members(tx: Tx, dataset: int) -> list[MemberRow]:
+    """Return the members by photo id: row i here is row i of the data set's pack."""
+    columns = (Member.photo_id, Photo.flickr_id, Photo.owner, Member.label, Member.tier)
+    query = (
+        select(*columns, Member.split, Member.file_key, *_MOMENTS)
+        .join(Photo, Photo.id == Member.photo_id)
+        .join(PhotoMoments, PhotoMoments.photo_id == Member.photo_id)
+        .where(Member.dataset_id == dataset)
+        .order_by(Member.photo_id)
+    )
+    return [MemberRow(*row[:7], moments=tuple(row[7:])) for row in tx.execute(query)]

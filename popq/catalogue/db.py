@@ -1,0 +1,204 @@
+"""Opening the catalogue: engines, transactions, the database's clock, and waking on a change.
+
+SQLite gets two engines. The writer begins with BEGIN IMMEDIATE, because a deferred transaction
+that turns into a writer cannot wait for the lock and fails at once; the reader begins plainly,
+because a reader that took the write lock would hang behind any frozen writer. PostgreSQL needs
+only one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Double, Engine, Table, create_engine, event, insert
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
+
+from popq.errors import Misconfigured, ServiceDown
+
+#: An open transaction; functions of the catalogue take it first and never commit.
+Tx = Connection
+
+#: How long a SQLite writer waits for another one, in seconds.
+BUSY_S = 30.0
+
+
+class db_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """Seconds since 1970 by the database's clock."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(db_now, "sqlite")
+def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
+    del element, compiler, options
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(db_now)
+def _postgresql_now(element: Any, compiler: Any, **options: Any) -> str:
+    del element, compiler, options
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+class Catalogue:
+    """The door to one catalogue; cheap to make, connects on first use, safe between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = _engine(self.url, begin="BEGIN IMMEDIATE" if self.is_sqlite else None)
+        self._reader = _engine(self.url, begin="BEGIN") if self.is_sqlite else self._writer
+
+    def __str__(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def path(self) -> Path | None:
+        """The file of a SQLite catalogue; None for a server."""
+        return Path(self.url.database or "") if self.is_sqlite else None
+
+    def exists(self) -> bool:
+        """Return whether there is a database to read: a SQLite file, or any server."""
+        return self.path is None or self.path.is_file()
+
+    def create_folder(self) -> None:
+        """Make the folder of a SQLite catalogue, so that the file can be created in it."""
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"Cannot make the folder of {self}: {error}.") from error
+
+    @contextmanager
+    def begin(self) -> Iterator[Tx]:
+        """Open a writing transaction: committed at the end of the block, rolled back on an error.
+
+        Raises `ServiceDown` when the database does not answer and `Misconfigured` when it holds
+        no catalogue or may not be written.
+        """
+        with _errors_of(self), self._writer.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """Open a reading transaction; errors as in `begin`."""
+        if not self.exists():
+            raise Misconfigured(f"There is no catalogue at {self}; make one with `popq init`.")
+        with _errors_of(self), self._reader.connect() as tx:
+            yield tx
+
+    def watch(self) -> Watch | None:
+        """Return a watch on commits of others (SQLite), or None where there is none to be had."""
+        return Watch(self.path) if self.path is not None else None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+
+class Watch:
+    """Notices commits to a SQLite file by `PRAGMA data_version`: cheap, and it takes no lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path)
+        self._seen = self._version()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def changed(self) -> bool:
+        """Return whether anybody has committed since the last look."""
+        seen, self._seen = self._seen, self._version()
+        return seen != self._seen
+
+    def close(self) -> None:
+        """Close the watch's own connection."""
+        self._connection.close()
+
+
+def bulk_insert(
+    tx: Tx, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert many rows by the driver's fastest plain way; `rows` are tuples in order of `columns`.
+
+    Values go to the driver as they are (no type processing), so only numbers, text and None.
+    """
+    if tx.dialect.name == "postgresql":
+        names = ", ".join(columns)
+        cursor = tx.connection.cursor()
+        with cursor.copy(f"COPY {table.name} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        return
+    statement = insert(table).values(dict.fromkeys(columns))
+    tx.exec_driver_sql(str(statement.compile(dialect=tx.dialect)), list(map(tuple, rows)))
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        message = f"POPQ_DATABASE_URL is no database popq can open ({error})"
+        raise Misconfigured(f"{message}; use sqlite:///FILE or postgresql+psycopg://….") from None
+    except ModuleNotFoundError as error:
+        message = f"The driver {error.name} for {parsed.get_backend_name()} is not installed"
+        raise Misconfigured(f"{message}; pip install 'popq[postgres]'.") from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise Misconfigured("A catalogue in memory would be lost; name a file: sqlite:///FILE.")
+    return parsed
+
+
+def _engine(url: URL, *, begin: str | None) -> Engine:
+    if begin is None:
+        return create_engine(url, pool_pre_ping=True)
+    # Threads share the engine, each with a connection of its own from the pool.
+    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, record: object) -> None:
+        del record
+        connection.isolation_level = None  # the statement below begins, not the driver
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextmanager
+def _errors_of(catalogue: Catalogue) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig)
+        if "no such table" in text or "no such column" in text:
+            message = f"{catalogue} holds no catalogue of this version ({text})"
+            raise Misconfigured(f"{message}; run `popq init`.") from error
+        if "readonly" in text or "unable to open" in text:
+            message = f"{catalogue} cannot be opened for writing ({text})"
+            raise Misconfigured(f"{message}; check the path and its permissions.") from error
+        message = f"The database {catalogue} does not answer: {text.strip()}"
+        raise ServiceDown(f"{message}; `popq doctor` says more.") from error
+    except DBAPIError as error:
+        text = str(error.orig)
+        if "file is not a database" in text:
+            raise Misconfigured(f"{catalogue} is no SQLite database; name another file.") from error
+        if "UndefinedTable" in type(error.orig).__name__:
+            message = f"{catalogue} holds no catalogue"
+            raise Misconfigured(f"{message}; run `popq init`.") from error
+        raise

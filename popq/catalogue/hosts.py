@@ -1,0 +1,144 @@
+"""Rates and pauses of throttled hosts: one row for each API key and one for the image host.
+
+The generic cell rate algorithm (GCRA) on the database's clock, shared by all workers of the
+installation: `tat` is the theoretical arrival time of the next call. The burst is taken out of the
+hourly budget, so that no window of an hour, wherever it starts, exceeds the budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import select, update
+
+from popq.catalogue.db import Tx, db_now
+from popq.catalogue.models import Host
+
+#: A host that is left alone collects at most this many seconds' worth of calls.
+BURST_S: Final = 10.0
+#: The longest pause after repeated 429s.
+LONGEST_PAUSE_S: Final = 1800.0
+#: A grant that is not used by then is void, so that a frozen worker cannot exceed the budget.
+GRANT_VALID_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission for `permits` calls to `host`; when there are none, ask again in `wait_s`."""
+
+    host: str
+    permits: int
+    wait_s: float
+    disabled_why: str | None = None
+
+
+def register(tx: Tx, name: str, per_hour: float) -> None:
+    """Make the host's row, or bring its rate (calls an hour, at least 1) up to the settings."""
+    burst = max(1, math.floor(per_hour * BURST_S / 3600))
+    known = tx.execute(select(Host.per_hour).where(Host.name == name)).scalar_one_or_none()
+    if known is None:
+        # Another worker may register at the same moment; both want the same row.
+        _insert_if_absent(tx, name, per_hour, burst)
+    elif known != per_hour:
+        row = {"per_hour": per_hour, "burst": burst}
+        tx.execute(update(Host).where(Host.name == name).values(row))
+
+
+def _insert_if_absent(tx: Tx, name: str, per_hour: float, burst: int) -> None:
+    if tx.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - one of the two
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # noqa: PLC0415
+    row = {"name": name, "per_hour": per_hour, "burst": burst}
+    tx.execute(insert(Host).values(row).on_conflict_do_nothing())
+
+
+def grant(tx: Tx, name: str, want: int) -> Grant:
+    """Take up to `want` calls out of the host's budget.
+
+    With none to give, `wait_s` says how long until half a burst is there (so that a worker that
+    comes back then does a stretch of work, not a single call), or until the pause ends.
+    """
+    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
+    query = select(*columns, db_now().label("now")).where(Host.name == name).with_for_update()
+    row = tx.execute(query).one()
+    if row.disabled_why is not None:
+        return Grant(name, 0, math.inf, row.disabled_why)
+    if row.paused_until > row.now:
+        return Grant(name, 0, row.paused_until - row.now)
+    interval, tat = _interval(row), max(row.tat, row.now)
+    permits = max(0, min(want, _there(row)))
+    if permits == 0:
+        enough = max(1, row.burst // 2)
+        return Grant(name, 0, max(0.0, tat + (enough - row.burst) * interval - row.now))
+    tx.execute(update(Host).where(Host.name == name).values(tat=tat + permits * interval))
+    return Grant(name, permits, 0.0)
+
+
+def is_open(tx: Tx, name: str) -> bool:
+    """Return whether it is worth claiming work for the host: half a burst of calls is there.
+
+    False while it is paused or disabled. Takes nothing and locks nothing.
+    """
+    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
+    row = tx.execute(select(*columns, db_now().label("now")).where(Host.name == name)).one_or_none()
+    if row is None:
+        return True
+    if row.disabled_why is not None or row.paused_until > row.now:
+        return False
+    return _there(row) >= max(1, int(row.burst) // 2)
+
+
+def disabled(tx: Tx, names: Sequence[str]) -> str | None:
+    """Return why, when every one of these hosts is disabled; None while one is not."""
+    rows = tx.execute(select(Host.disabled_why).where(Host.name.in_(names))).scalars().all()
+    whys = [why for why in rows if why is not None]
+    return whys[-1] if rows and len(whys) == len(names) else None
+
+
+def _interval(row: Any) -> float:
+    # A budget smaller than twice its burst (one call an hour, say) keeps half of itself.
+    return 3600.0 / float(max(row.per_hour - row.burst, row.per_hour / 2))
+
+
+def _there(row: Any) -> int:
+    """Return how many calls the row's budget has now."""
+    interval = _interval(row)
+    tat = float(max(row.tat, row.now))
+    return math.floor(float(row.now + row.burst * interval - tat) / interval + 1e-6)
+
+
+def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None) -> float:
+    """Pause the host after a 429 and return for how many seconds.
+
+    Each new pause is twice as long as the last, from `first_s` to half an hour, and at least what
+    the server asked for. Calls that were under way when the pause began do not lengthen it.
+    """
+    query = select(Host.paused_until, Host.pause_s, db_now().label("now"))
+    row = tx.execute(query.where(Host.name == name).with_for_update()).one()
+    if row.paused_until > row.now:
+        return float(row.paused_until - row.now)
+    pause_s = min(max(first_s, row.pause_s * 2), LONGEST_PAUSE_S)
+    wait_s: float = max(pause_s, retry_after_s or 0.0)
+    values = {"pause_s": pause_s, "paused_until": row.now + wait_s}
+    tx.execute(update(Host).where(Host.name == name).values(values))
+    return wait_s
+
+
+def calm(tx: Tx, name: str) -> None:
+    """Forget earlier pauses, since the host answers again: the next one is short."""
+    open_again = (Host.pause_s > 0) & (Host.paused_until <= db_now())
+    tx.execute(update(Host).where(Host.name == name, open_again).values(pause_s=0.0))
+
+
+def disable(tx: Tx, name: str, why: str) -> None:
+    """Take a key out until a person checks it."""
+    tx.execute(update(Host).where(Host.name == name).values(disabled_why=why))
+
+
+def enable(tx: Tx, name: str) -> None:
+    """Take a key in again."""
+    tx.execute(update(Host).where(Host.name == name).values(disabled_why=None))

@@ -1,0 +1,64 @@
+"""Bringing a catalogue to this version's shape with the migrations that popq ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import popq
+from popq.catalogue.db import Catalogue
+from popq.errors import Misconfigured
+
+
+def migrations_folder() -> Path:
+    """Return where the migrations lie: inside an installed popq, or beside it in a checkout."""
+    package = Path(popq.__file__).parent
+    for folder in (package / "migrations", package.parent / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise Misconfigured(f"No migrations beside {package}: the installation is broken; reinstall.")
+
+
+def versions(catalogue: Catalogue) -> tuple[str | None, str | None]:
+    """Return the catalogue's migration and the newest one that this popq knows.
+
+    The first is None for a database without a catalogue.
+    """
+    head = _scripts().get_current_head()
+    if not catalogue.exists():
+        return None, head
+    with catalogue.read() as tx:
+        return MigrationContext.configure(tx).get_current_revision(), head
+
+
+def upgrade(catalogue: Catalogue) -> str | None:
+    """Migrate to the newest version in one transaction; return the version that it had before.
+
+    Raises `Misconfigured` for a catalogue that a newer popq made.
+    """
+    catalogue.create_folder()
+    with catalogue.begin() as tx:
+        before = MigrationContext.configure(tx).get_current_revision()
+        known = {script.revision for script in _scripts().walk_revisions()}
+        if before is not None and before not in known:
+            message = f"{catalogue} was made by a newer popq (migration {before})"
+            raise Misconfigured(f"{message}; upgrade popq.")
+        config = _config()
+        config.attributes["connection"] = tx
+        command.upgrade(config, "head")
+    return before
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())

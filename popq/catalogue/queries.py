@@ -1,0 +1,88 @@
+"""Questions people ask of the catalogue: states, one photo's story, failures, hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from popq.catalogue.db import Tx, db_now
+from popq.catalogue.models import Failure, Host, Member, Photo, Run, Score
+from popq.catalogue.states import PhotoState
+from popq.errors import BadInput
+
+
+def photos_by_state(tx: Tx) -> dict[str, int]:
+    """Return the number of photos in every state, zeros included."""
+    query = select(Photo.state, func.count()).group_by(Photo.state)
+    counted = {row[0]: row[1] for row in tx.execute(query)}
+    return {str(state): counted.get(state, 0) for state in PhotoState}
+
+
+def reasons(tx: Tx) -> dict[str, int]:
+    """Return the number of photos by the reason for which they left."""
+    query = select(Photo.reason, func.count()).where(Photo.reason.is_not(None))
+    rows = tx.execute(query.group_by(Photo.reason).order_by(Photo.reason))
+    return {str(row[0]): row[1] for row in rows}
+
+
+def photo(tx: Tx, photo_id: int) -> dict[str, Any]:
+    """Return all that is known of a photo, by its Flickr id or else by its catalogue id.
+
+    `BadInput` when the catalogue knows neither.
+    """
+    columns = Photo.__table__.c
+    for key in (Photo.flickr_id, Photo.id):
+        row = tx.execute(select(*columns).where(key == photo_id)).one_or_none()
+        if row is not None:
+            break
+    else:
+        raise BadInput(f"No photo has the Flickr id or catalogue id {photo_id}.")
+    story = _plain(row)
+    failed = select(Failure.failed_at, Failure.outcome, Failure.http_status, Failure.message)
+    scores = select(Score.run_id, Score.score, Score.tier, Score.probabilities)
+    tiers = select(Member.dataset_id, Member.tier, Member.split)
+    story["failures"] = _all(tx, failed.where(Failure.photo_id == row.id).order_by(Failure.id))
+    story["scores"] = _all(tx, scores.where(Score.photo_id == row.id).order_by(Score.run_id))
+    story["datasets"] = _all(tx, tiers.where(Member.photo_id == row.id).order_by(Member.dataset_id))
+    return story
+
+
+def failures(tx: Tx, limit: int) -> list[dict[str, Any]]:
+    """Return the newest failed tries, with their photos' pages."""
+    columns = (Failure.failed_at, Failure.job_id, Failure.outcome, Failure.http_status)
+    query = (
+        select(*columns, Failure.message, Photo.flickr_id, Photo.page_url)
+        .join(Photo, Photo.id == Failure.photo_id)
+        .order_by(Failure.id.desc())
+        .limit(limit)
+    )
+    return _all(tx, query)
+
+
+def hosts(tx: Tx) -> list[dict[str, Any]]:
+    """Return each throttled host with the seconds until its pause ends (0 when it is open)."""
+    left = (Host.paused_until - db_now()).label("paused_s")
+    query = select(Host.name, Host.per_hour, left, Host.disabled_why).order_by(Host.name)
+    return [row | {"paused_s": max(0.0, row["paused_s"])} for row in _all(tx, query)]
+
+
+def newest_run(tx: Tx) -> int | None:
+    """Return the id of the newest run that is done."""
+    return tx.execute(select(func.max(Run.id)).where(Run.state == "done")).scalar_one()
+
+
+def _all(tx: Tx, query: Any) -> list[dict[str, Any]]:
+    return [_plain(row) for row in tx.execute(query)]
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """Return a row as a dict that JSON can hold."""
+    mapping = row._mapping  # noqa: SLF001 - a documented name
+    return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in mapping.items()}
+
+
+def rows_of(found: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return rows as dicts that JSON can hold."""
+    return [_plain(row) for row in found]

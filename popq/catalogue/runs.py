@@ -1,0 +1,162 @@
+"""Training runs: the row, its lease, its epochs.
+
+    queued ──claim──▶ running ──finish──▶ done
+      ▲                 │  └──fail──▶ failed
+      └── lease ran out ┘  └──stop──▶ stopped ──requeue──▶ queued
+
+A run is leased like a batch: a term fences the results, the database's clock times the lease, and
+the trainer renews it only while it makes progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, case, delete, func, insert, or_, select, update
+
+from popq.catalogue.db import Tx, db_now
+from popq.catalogue.models import Dataset, Epoch, Run
+from popq.catalogue.states import RunState
+from popq.errors import BadInput, LeaseLost
+
+#: A run whose worker died this often without finishing an epoch in between has failed.
+MAX_EXPIRIES: Final = 5
+
+
+def create(tx: Tx, dataset: int, config: dict[str, Any], seed: int) -> int:
+    """Make a queued run and return its id."""
+    row = {"dataset_id": dataset, "config": config, "seed": seed}
+    return int(tx.execute(insert(Run).values(row).returning(Run.id)).scalar_one())
+
+
+def find_same(tx: Tx, dataset: int, config: dict[str, Any]) -> Any | None:
+    """Return the newest run of the data set with the same configuration that has not failed."""
+    query = select(*Run.__table__.c).where(Run.dataset_id == dataset, Run.state != RunState.FAILED)
+    rows = tx.execute(query.order_by(Run.id.desc())).all()
+    return next((row for row in rows if row.config == config), None)
+
+
+def _claimable() -> ColumnElement[bool]:
+    waiting = Run.state == RunState.QUEUED
+    expired = (Run.state == RunState.RUNNING) & (Run.leased_until <= db_now())
+    return or_(waiting, expired)
+
+
+def claimable(tx: Tx) -> list[int]:
+    """Return the ids of the runs that wait for a worker, oldest first."""
+    return list(tx.execute(select(Run.id).where(_claimable()).order_by(Run.id)).scalars())
+
+
+def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
+    """Lease the run and return the term, or None when another worker has it or it is over."""
+    expired = case((Run.state == RunState.RUNNING, 1), else_=0)
+    values = {
+        "state": RunState.RUNNING,
+        "worker": worker,
+        "term": Run.term + 1,
+        "leased_until": db_now() + lease_s,
+        "expiries": Run.expiries + expired,
+        "message": None,
+    }
+    take = update(Run).where(Run.id == run, _claimable()).values(values)
+    row = tx.execute(take.returning(Run.term, Run.expiries)).one_or_none()
+    if row is None:
+        return None
+    if row.expiries >= MAX_EXPIRIES:
+        why = f"its worker died {row.expiries} times; see the worker's log (memory?)"
+        _end(tx, run, row.term, RunState.FAILED, {"message": why})
+        return None
+    return int(row.term)
+
+
+def requeue(tx: Tx, run: int) -> bool:
+    """Let a stopped or failed run go on from its last checkpoint; return whether it was one."""
+    ended = Run.state.in_((RunState.STOPPED, RunState.FAILED))
+    values = {"state": RunState.QUEUED, "message": None, "finished_at": None, "expiries": 0}
+    return tx.execute(update(Run).where(Run.id == run, ended).values(values)).rowcount == 1
+
+
+def renew(tx: Tx, run: int, term: int, lease_s: float) -> None:
+    """Keep the run for another `lease_s` seconds; `LeaseLost` when another worker has it."""
+    values = {"leased_until": db_now() + lease_s}
+    if tx.execute(_mine(run, term).values(values)).rowcount != 1:
+        raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
+
+
+def note(tx: Tx, run: int, term: int, **values: Any) -> None:
+    """Write columns of a run that this worker holds; `LeaseLost` otherwise."""
+    if tx.execute(_mine(run, term).values(values)).rowcount != 1:
+        raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
+
+
+def add_epoch(tx: Tx, run: int, term: int, epoch: Any, lease_s: float) -> None:
+    """Record one epoch (a dataclass with the columns of `epochs`) and renew the lease."""
+    renew(tx, run, term, lease_s)
+    row = asdict(epoch)
+    tx.execute(delete(Epoch).where(Epoch.run_id == run, Epoch.epoch == row["epoch"]))
+    tx.execute(insert(Epoch).values(run_id=run, **row))
+    tx.execute(_mine(run, term).values(expiries=0))
+
+
+def finish(tx: Tx, run: int, term: int, **values: Any) -> None:
+    """End the run as done with its best epoch, weights hash and metrics."""
+    _end(tx, run, term, RunState.DONE, {"message": None, **values})
+
+
+def fail(tx: Tx, run: int, term: int, message: str) -> None:
+    """End the run as failed, saying why."""
+    _end(tx, run, term, RunState.FAILED, {"message": message})
+
+
+def stop(tx: Tx, run: int, term: int) -> None:
+    """End the run as stopped by a person: asked for again, it goes on from its checkpoint."""
+    _end(tx, run, term, RunState.STOPPED, {"message": "stopped; train it again and it goes on"})
+
+
+def hand_back(tx: Tx, run: int, term: int) -> None:
+    """Let another worker go on with the run at once."""
+    values = {"state": RunState.QUEUED, "worker": None}
+    if tx.execute(_mine(run, term).values(values)).rowcount != 1:
+        raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
+
+
+def _end(tx: Tx, run: int, term: int, state: RunState, values: dict[str, Any]) -> None:
+    ended = {"state": state, "worker": None, "finished_at": func.now(), **values}
+    if tx.execute(_mine(run, term).values(ended)).rowcount != 1:
+        raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
+
+
+def _mine(run: int, term: int) -> Any:
+    held = (Run.id == run) & (Run.term == term) & (Run.state == RunState.RUNNING)
+    return update(Run).where(held)
+
+
+def get(tx: Tx, run: int) -> Any:
+    """Return the run's row with its data set's name; `BadInput` when unknown."""
+    query = select(*Run.__table__.c, Dataset.name.label("dataset")).join(Dataset)
+    row = tx.execute(query.where(Run.id == run)).one_or_none()
+    if row is None:
+        raise BadInput(f"There is no run {run}; `popq runs` lists those there are.")
+    return row
+
+
+def list_all(tx: Tx) -> Sequence[Any]:
+    """Return the rows of all runs with their data sets' names, newest first."""
+    query = select(*Run.__table__.c, Dataset.name.label("dataset")).join(Dataset)
+    return tx.execute(query.order_by(Run.id.desc())).all()
+
+
+def epochs(tx: Tx, run: int) -> list[dict[str, Any]]:
+    """Return the run's epochs in order."""
+    columns = [column for column in Epoch.__table__.c if column.name != "run_id"]
+    query = select(*columns).where(Epoch.run_id == run).order_by(Epoch.epoch)
+    return [dict(row._mapping) for row in tx.execute(query)]  # noqa: SLF001 - a documented name
+
+
+def ring_due(tx: Tx, run: int, every_s: float) -> bool:
+    """Return whether the run's doorbell may ring now, and note that it did."""
+    due = Run.rung + every_s <= db_now()
+    ring = update(Run).where(Run.id == run, due, _claimable())
+    return tx.execute(ring.values(rung=db_now())).rowcount == 1

@@ -1,0 +1,55 @@
+"""The Celery app: queues io and gpu, and settings that make a lost or doubled message harmless.
+
+A message is a doorbell: it says "there is work for job 7", never which photos. So it is
+acknowledged on receipt (losing it is harmless, redelivering hours of training is not), it expires,
+it has no result, and its delivery is nobody's transaction.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from popq import settings
+from popq.errors import ServiceDown
+
+#: Seconds after which a bell that nobody answered is void.
+BELL_EXPIRES_S = 30
+
+app = Celery("popq")
+app.conf.update(
+    broker_url=settings.load().broker(),
+    result_backend=None,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_acks_late=False,
+    task_reject_on_worker_lost=False,
+    task_routes={
+        "popq.resolve": {"queue": "io"},
+        "popq.download": {"queue": "io"},
+        "popq.score": {"queue": "gpu"},
+        "popq.train": {"queue": "gpu"},
+    },
+    task_default_queue="io",
+    # Bells carry no work, so there is nothing to hoard.
+    worker_prefetch_multiplier=1,
+    # Flower shows jobs and workers from these.
+    worker_send_task_events=True,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # A broker that is away must not hang the command that rings: the sweep finds the work anyway.
+    broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 10},
+)
+
+
+def check_broker() -> str:
+    """Return the broker's URL without its password; `ServiceDown` when it does not answer."""
+    with app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, timeout=5)
+        except (OperationalError, OSError) as error:
+            message = f"The broker {connection.as_uri()} does not answer: {error}"
+            raise ServiceDown(f"{message}. Start it, or unset POPQ_BROKER_URL.") from error
+        return str(connection.as_uri())

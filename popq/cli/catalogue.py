@@ -1,0 +1,88 @@
+"""`popq init`, `status`, `photo` and `failures`: the catalogue, made and looked into."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from popq import api
+from popq.bootstrap import open_rooms
+from popq.catalogue import jobs, queries
+from popq.cli import show
+
+
+@click.command()
+@show.json_option
+def init_command(as_json: bool) -> None:
+    """Make the catalogue, or bring it to this version of popq.
+
+    Safe to run at any time: a catalogue that is up to date is left as it is. Where it is:
+    POPQ_DATABASE_URL, by default popq-data/popq.db (SQLite) in this folder.
+    """
+    with open_rooms() as rooms:
+        made = api.init(rooms)
+    if as_json:
+        show.data(made)
+        return
+    verb = "is up to date" if made["before"] == made["version"] else "is ready"
+    click.echo(f"The catalogue {made['catalogue']} {verb} (version {made['version']}).")
+
+
+@click.command()
+@show.json_option
+def status_command(as_json: bool) -> None:
+    """Count photos by state, and show the newest jobs and the throttled hosts."""
+    with open_rooms() as rooms, rooms.catalogue.read() as tx:
+        status: dict[str, Any] = {
+            "photos": queries.photos_by_state(tx),
+            "reasons": queries.reasons(tx),
+            "jobs": [asdict(progress) for progress in jobs.progress(tx)],
+            "hosts": queries.hosts(tx),
+        }
+    if as_json:
+        show.data(status)
+        return
+    click.echo("photos")
+    for state, count in status["photos"].items():
+        click.echo(f"  {state:<10}{count:>10,}")
+    for reason, count in status["reasons"].items():
+        click.echo(f"    left as {reason:<12}{count:>10,}")
+    click.echo("jobs")
+    columns = ("job", "stage", "state", "photos", "moved", "exited", "failed_tries", "left")
+    show.table(status["jobs"][:10], columns, "  none yet; `popq import` brings photos in")
+    for host in status["hosts"]:
+        if host["disabled_why"]:
+            click.echo(f"host {host['name']} is taken out: {host['disabled_why']}")
+        elif host["paused_s"]:
+            click.echo(f"host {host['name']} is paused for another {host['paused_s']:.0f} s")
+
+
+@click.command()
+@click.argument("photo_id", type=int, metavar="ID")
+@show.json_option
+def photo_command(photo_id: int, as_json: bool) -> None:
+    """Show all that is known of one photo, by its Flickr id or its catalogue id."""
+    with open_rooms() as rooms, rooms.catalogue.read() as tx:
+        story = queries.photo(tx, photo_id)
+    if as_json:
+        show.data(story)
+        return
+    for name, value in story.items():
+        if value not in (None, []):
+            click.echo(f"{name:<12} {value}")
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, help="How many, newest first.")
+@show.json_option
+def failures_command(limit: int, as_json: bool) -> None:
+    """List the newest failed tries: which photo, what came of it, what the host said."""
+    with open_rooms() as rooms, rooms.catalogue.read() as tx:
+        rows = queries.failures(tx, limit)
+    if as_json:
+        show.data(rows)
+        return
+    columns = ("failed_at", "flickr_id", "outcome", "http_status", "message")
+    show.table(rows, columns, "No try has failed.")

@@ -1,0 +1,99 @@
+"""The `popq` command itself: the table of commands, loaded one by one, and the exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+import popq
+from popq.errors import PopqError
+
+#: Command to (file of popq.cli, what it does), in the order in which a newcomer needs them.
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "demo": ("demo", "Run the whole chain on generated photos, no key or server needed."),
+    "run": ("run", "Go from a list of links to scored photos in one go."),
+    "init": ("catalogue", "Make the catalogue, or bring it to this version."),
+    "doctor": ("doctor", "Check database, broker, store, key and torch, and show the settings."),
+    "import": ("lists", "Import a list of photo links and scores."),
+    "resolve": ("jobs", "Find the image URLs of listed photos, here and now."),
+    "download": ("jobs", "Download the images of resolved photos, here and now."),
+    "dataset": ("dataset", "Cut stored photos into tiers and splits; list and show data sets."),
+    "train": ("runs", "Train a network to tell a photo's tier from its pixels."),
+    "score": ("jobs", "Score stored photos with a trained run, here and now."),
+    "runs": ("runs", "List training runs, or show one with its epochs and metrics."),
+    "status": ("catalogue", "Count photos by state and show the jobs."),
+    "photo": ("catalogue", "Show all that is known of one photo."),
+    "failures": ("catalogue", "List the newest failed tries and why they failed."),
+    "enqueue-resolve": ("jobs", "Leave resolving to workers."),
+    "enqueue-download": ("jobs", "Leave downloading to workers."),
+    "enqueue-score": ("jobs", "Leave scoring to workers."),
+    "jobs": ("jobs", "List the jobs and how far they are."),
+    "worker": ("worker", "Work what is enqueued until stopped."),
+    "fake-flickr": ("fake_flickr", "Serve a folder of photos as a Flickr-compatible server."),
+}
+
+#: Exit status of a command that was interrupted.
+INTERRUPTED: Final = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run, and listed from the table above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names in the table's order."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"popq.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(popq.__version__, message="popq %(version)s")
+def cli() -> None:
+    """Resolve, download, learn from and score Flickr photos, with every photo in SQL.
+
+    Start with `popq demo`, or with a list of your own: `popq import LIST --labels SCORES`, then
+    `popq resolve`, `popq download`, `popq dataset create NAME`, `popq train --dataset NAME` and
+    `popq score`. `popq COMMAND --help` explains each. Settings are POPQ_* variables; `popq doctor`
+    shows them.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 finished with failed items, 2 usage,
+    3 configuration or key, 4 a service is down, 130 interrupted.
+    """  # noqa: D205 - one sentence
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except PopqError as error:
+        click.echo(f"popq: {error}", err=True)
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("popq: interrupted; what was finished is kept", err=True)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)

@@ -1,0 +1,61 @@
+"""`popq run`: from a list to scored photos in one go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from popq import api
+from popq.bootstrap import open_rooms
+from popq.cli import show
+from popq.cli.dataset import split_options
+from popq.cli.runs import judged, split_preset, train_options
+from popq.stages.dataset import Spec
+from popq.stages.ingest import Source
+
+
+@click.command()
+@click.option(
+    "--links", type=click.Path(path_type=Path), required=True, help="One photo link a line."
+)
+@click.option("--labels", type=click.Path(path_type=Path), required=True, help="One score a line.")
+@click.option("--name", default="main", show_default=True, help="The data set's name.")
+@split_options
+@train_options
+@show.json_option
+def run_command(links: Path, labels: Path, name: str, as_json: bool, **options: Any) -> None:
+    """Import, resolve, download, cut a data set, train and score, in one go.
+
+    Each step is the one that its own command takes. Started again after a kill, it goes on where
+    it was; started again when all is done, it changes nothing.
+    """
+    spec = Spec(name, *(options.pop(key) for key in ("tiers", "split", "val", "test", "seed")))
+    preset, given = split_preset(options)
+    ticker = show.Ticker()
+    try:
+        with open_rooms() as rooms:
+            source = Source(links, labels)
+            summary = api.run_all(
+                rooms, source, spec, preset, given | {"seed": spec.seed}, on_progress=ticker
+            )
+    finally:
+        ticker.close()
+    if as_json:
+        show.data(summary)
+    else:
+        _print(summary)
+    if summary["left"]:
+        raise SystemExit(1)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    states = ", ".join(f"{count:,} {state}" for state, count in summary["photos"].items() if count)
+    click.echo(f"Photos: {states}.")
+    click.echo(f"Tiers of {summary['dataset']['dataset']}: {summary['dataset']['photos_by_tier']}")
+    judged(summary["run"]["metrics"])
+    click.echo(f"{summary['scored']:,} photos scored by run {summary['run']['id']}.")
+    click.echo(f"Catalogue: {summary['catalogue']}; its view scored_photos has all of them.")
+    if summary["left"]:
+        show.note(f"{summary['left']:,} left after all tries; `popq failures` says why.")

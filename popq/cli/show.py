@@ -1,0 +1,91 @@
+"""What all commands print alike: JSON, tables, notes, and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+#: The option of every command that prints data.
+json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON on stdout.")
+
+#: Seconds between two lines of progress where lines cannot be overwritten.
+QUIET_S: Final = 5.0
+
+
+def data(value: Any) -> None:
+    """Print a value as JSON on stdout."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def note(text: str) -> None:
+    """Print a remark on stderr, where it does not disturb data."""
+    click.echo(text, err=True)
+
+
+def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], empty: str) -> None:
+    """Print rows as aligned columns, or what it means that there are none."""
+    if not rows:
+        click.echo(empty)
+        return
+    cells = [[_cell(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(name), *(len(r[i]) for r in cells)) for i, name in enumerate(columns)]
+    for line in [list(columns), *cells]:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+class Ticker:
+    """Progress on stderr: one line that is overwritten on a terminal, a line now and then else."""
+
+    def __init__(self) -> None:
+        self._tty = sys.stderr.isatty()
+        self._phase = ""
+        self._began = self._spoke = 0.0
+        self._open = False
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Tell that `done` of `total` is done in a phase; total 0 when that is not known."""
+        now = time.monotonic()
+        new = phase != self._phase
+        if new:
+            self.close()
+            self._phase, self._began = phase, now
+        over = total > 0 and done >= total
+        if not (new or over) and now - self._spoke < (0.1 if self._tty else QUIET_S):
+            return
+        if over and self._spoke < 0:
+            return
+        self._spoke = -1.0 if over else now
+        self._say(self._line(done, total, now - self._began))
+
+    def _line(self, done: int, total: int, seconds: float) -> str:
+        if not total:
+            return self._phase
+        line = f"{self._phase}: {done:,} of {total:,}"
+        if done and seconds > 1:
+            left = (total - done) * seconds / done
+            line += f", {done / seconds:.1f}/s, {left:.0f} s left" if done < total else ""
+        return line
+
+    def _say(self, line: str) -> None:
+        click.echo(f"\r\x1b[2K{line}" if self._tty else line, err=True, nl=not self._tty)
+        self._open = self._tty
+
+    def close(self) -> None:
+        """End the line that is being overwritten, if there is one."""
+        if self._open:
+            click.echo(err=True)
+            self._open = False

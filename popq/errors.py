@@ -1,0 +1,142 @@
+"""What can go wrong, named by the next step, and the one vocabulary of outcomes.
+
+Every error of popq is a `PopqError`. Its class says what to do next:
+
+| class           | next step                                                              |
+|-----------------|------------------------------------------------------------------------|
+| `Transient`     | try later; counted against the photo's tries in its job                |
+| `Throttled`     | the whole host waits; not counted                                      |
+| `Permanent`     | a fact about the photo: it leaves for good, with the outcome as reason |
+| `Misconfigured` | stop the stage and lose nothing; a person must act (exit 3)            |
+| `BadInput`      | what the user gave is wrong (exit 2)                                   |
+| `ServiceDown`   | a service that popq needs does not answer (exit 4)                     |
+| `LeaseLost`     | another worker has the work now; what is unsettled is dropped          |
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """What one attempt at a photo, or one row of a list, came to."""
+
+    #: The step was taken.
+    OK = "ok"
+    #: The API knows no such photo (code 1); a second look is worth taking after a day.
+    NOT_FOUND = "not_found"
+    #: Its owner shows it to nobody (API code 2, or image 403 after a re-resolve).
+    PRIVATE = "private"
+    #: The image host says 404 or 410 for every size.
+    GONE = "gone"
+    #: The host sent a stand-in picture or a page instead of the image.
+    PLACEHOLDER = "placeholder"
+    #: A video's page; popq learns from photos.
+    VIDEO = "video"
+    #: The link leads to an album.
+    ALBUM = "album"
+    #: The link leads to a person's page.
+    USER = "user"
+    #: The link is a guest pass.
+    GUEST_PASS = "guest_pass"  # noqa: S105 - a kind of link, no password
+    #: The link leads to no photo on Flickr.
+    NOT_FLICKR = "not_flickr"
+    #: The row is blank.
+    EMPTY = "empty"
+    #: The label is no finite number.
+    BAD_LABEL = "bad_label"
+    #: The same photo stands in the list with different labels.
+    CONFLICTING_LABEL = "conflicting_label"
+    #: It was purged from this catalogue, and stays out.
+    PURGED = "purged"
+    #: The host asks to slow down (429).
+    RATE_LIMITED = "rate_limited"
+    #: A fault that passes: 5xx, codes 105, 106, 201, time-outs, resets, malformed bodies.
+    TRANSIENT = "transient"
+    #: The key or its permissions are wrong (codes 95 to 100, HTTP 401).
+    AUTH = "auth"
+    #: The bytes do not decode to a whole picture; final after three tries.
+    CORRUPT = "corrupt"
+    #: Shorter than 64 pixels on a side.
+    TOO_SMALL = "too_small"
+    #: More pixels or bytes than popq will decode.
+    TOO_LARGE = "too_large"
+    #: The worker died three times with this photo alone in its hands.
+    KILLS_WORKER = "kills_worker"
+    #: The stored file is not where the catalogue says.
+    FILE_MISSING = "file_missing"
+
+
+class PopqError(Exception):
+    """Base of all errors of popq; its text says what was wrong, where, and what to do next."""
+
+    exit_code = 1
+
+
+class Transient(PopqError):
+    """A fault that passes: try the photo again later; the try is counted.
+
+    `outcome` says of what kind, `http_status` what the server answered (None without an answer).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: Outcome = Outcome.TRANSIENT,
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.http_status = http_status
+
+
+class Throttled(PopqError):
+    """A host asks for less: everything that uses `host` waits; no photo's try is counted.
+
+    `host` is the name of its row in `hosts`; `retry_after_s` what the server asked for, if it did.
+    """
+
+    def __init__(self, message: str, *, host: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.host = host
+        self.retry_after_s = retry_after_s
+
+
+class Permanent(PopqError):
+    """A fact about the photo: it is gone or unusable, and `outcome` is the reason."""
+
+    def __init__(self, message: str, *, outcome: Outcome, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.http_status = http_status
+
+
+class Misconfigured(PopqError):
+    """Nothing will work until a person acts (a key, a setting, a missing extra): stop, keep all."""
+
+    exit_code = 3
+
+
+class BadInput(PopqError):
+    """What the user gave cannot be used; nothing was changed."""
+
+    exit_code = 2
+
+
+class BadLink(BadInput):
+    """A row that names no photo on Flickr; `outcome` says what it is instead."""
+
+    def __init__(self, message: str, *, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class ServiceDown(PopqError):
+    """A service that popq needs (database, broker) does not answer."""
+
+    exit_code = 4
+
+
+class LeaseLost(PopqError):
+    """The batch or run has a newer term: another worker has it, so nothing of ours may be kept."""

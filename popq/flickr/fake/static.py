@@ -1,0 +1,95 @@
+"""The fake image host: renditions by URL, and what it says of images that are not there."""
+
+from __future__ import annotations
+
+import io
+import re
+from functools import lru_cache
+
+from PIL import Image
+
+from popq.flickr.fake import renditions, reply
+from popq.flickr.fake.renditions import ORIGINAL
+from popq.flickr.fake.reply import Reply
+from popq.flickr.fake.world import FakePhoto, Fate, World
+
+PLACEHOLDER_PATH = "/pw/images/en-us/photo_unavailable.png"
+
+_FILE = re.compile(
+    r"/(?P<server>[0-9]+)/(?P<id>[0-9]{1,20})_(?P<secret>[0-9a-z]+)"
+    r"(?:_(?P<size>[a-z]|[0-9]k))??(?P<download>_d)?\.(?P<extension>[a-z]+)"
+)
+_NOT_FOUND = Reply(404, (("Content-Type", reply.HTML), ("Server", "nginx")), b"", chunked=False)
+_FORBIDDEN = Reply(403, (("Content-Type", reply.HTML), ("Server", "nginx")), b"", chunked=False)
+_CORRUPT_SHARE = 0.6  # of the file that a corrupt image still has
+
+
+def photo_id(path: str) -> int | None:
+    """Id that an image URL's path names, None for any other path."""
+    file = _FILE.fullmatch(path)
+    return None if file is None else int(file["id"])
+
+
+def answer(path: str, world: World, *, placeholder_base: str) -> Reply:
+    """Answer one GET of the image host; `placeholder_base` is another host's base URL."""
+    if path == PLACEHOLDER_PATH:
+        return Reply(200, (("Content-Type", "image/png"),), _placeholder())
+    file = _FILE.fullmatch(path)
+    photo = None if file is None else world.photos.get(int(file["id"]))
+    if file is None or photo is None:
+        return _NOT_FOUND
+    fated = _fated(photo, world, placeholder_base)
+    if fated is not None:
+        return fated
+    suffix = file["size"] or ""
+    extension = photo.original_format if suffix == ORIGINAL else "jpg"
+    known = (photo.server, renditions.secret_of(photo, suffix), extension)
+    if (file["server"], file["secret"], file["extension"]) != known:
+        return _NOT_FOUND
+    body = renditions.body(photo, suffix)
+    return _NOT_FOUND if body is None else _image(photo, body, file)
+
+
+def _fated(photo: FakePhoto, world: World, placeholder_base: str) -> Reply | None:
+    match photo.fate:
+        case Fate.REMOVED | Fate.IMAGE_GONE:
+            headers = (("Content-Type", reply.HTML), ("Server", "nginx"))
+            return Reply(world.gone_status, headers, b"", chunked=False)
+        case Fate.PRIVATE | Fate.IMAGE_PRIVATE:
+            return _FORBIDDEN
+        case Fate.PLACEHOLDER:
+            location = ("Location", placeholder_base + PLACEHOLDER_PATH)
+            return Reply(302, (location, ("Content-Type", reply.HTML)), b"", chunked=False)
+        case Fate.HTML:
+            return reply.web_page()
+    return None
+
+
+def _image(photo: FakePhoto, body: bytes, file: re.Match[str]) -> Reply:
+    picture = renditions.look(body)
+    headers = [
+        ("Content-Type", f"image/{picture.format.lower()}" if picture else "image/jpeg"),
+        ("Server", "Jubilee"),
+        ("ETag", f'"{photo.secret}.1"'),
+        ("Last-Modified", "Mon, 16 Dec 2024 10:00:00 GMT"),
+        ("Cache-Control", "public, max-age=31536000"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("X-Cache", "Miss from cloudfront"),
+        ("x-ttdb-l", str(len(body))),
+    ]
+    if picture is not None:
+        # One more than the file has, as recorded: a client must decode to know.
+        headers.append(("imagewidth", str(picture.width + 1)))
+        headers.append(("imageheight", str(picture.height)))
+    if file["download"]:
+        headers.append(("Content-Disposition", f"attachment; filename={photo.flickr_id}.jpg"))
+    if photo.fate is Fate.CORRUPT:
+        body = body[: int(len(body) * _CORRUPT_SHARE)]
+    return Reply(200, tuple(headers), body)
+
+
+@lru_cache(maxsize=1)
+def _placeholder() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (500, 374), (240, 240, 240)).save(out, "PNG")
+    return out.getvalue()

@@ -1,0 +1,198 @@
+"""A data set's crops as one array of bytes: decoded once, then read by every epoch.
+
+A pack is a folder with `pixels.u8`, the rows one after another (256x256 RGB, 196,608 bytes
+each, in the order of the data set), and `pack.json`, which says for which data set and how many
+rows are done. `pack.json` is written by rename after the rows that it counts are synced, every
+`BLOCK` rows: after a kill the build goes on from there, and a torn pack is never opened.
+
+Threads, since Pillow lets go of the interpreter's lock while it decodes and resizes: two threads
+on two cores reached what two processes did, without sending pixels between processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from popq.errors import BadInput, Misconfigured, Permanent, Transient
+from popq.images.decode import SIDE, crop, decode
+from popq.images.store import sync
+
+#: Rows between two records of progress: about two seconds of work on two cores.
+BLOCK = 1024
+#: Changes when the file's layout or the recipe in `decode` does.
+VERSION = 1
+
+_PIXELS = "pixels.u8"
+_RECORD = "pack.json"
+_ROW_BYTES = SIDE * SIDE * 3
+#: Rows decoded ahead of the writer (50 MB), so that workers have work while it syncs.
+_AHEAD = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """An open pack: `pixels` is (count, 256, 256, 3) uint8, mapped from the file, read-only."""
+
+    pixels: npt.NDArray[np.uint8]
+    count: int
+
+    def channel_moments(
+        self, rows: npt.NDArray[np.integer[Any]]
+    ) -> tuple[int, tuple[int, int, int], tuple[int, int, int]]:
+        """Return (pixels, sums, sums of squares) of these rows per channel, exact integers."""
+        values = np.arange(256, dtype=np.int64)
+        histogram = np.zeros((3, 256), dtype=np.int64)
+        for row in rows:
+            for channel in range(3):
+                flat = self.pixels[row, :, :, channel].ravel()
+                histogram[channel] += np.bincount(flat, minlength=256)
+        red, green, blue = (histogram @ values).tolist()
+        red2, green2, blue2 = (histogram @ values**2).tolist()
+        return len(rows) * SIDE * SIDE, (red, green, blue), (red2, green2, blue2)
+
+
+def open_pack(folder: Path, fingerprint: str, count: int) -> Pack | None:
+    """Open the pack of this data set; None when absent, unfinished, torn or of another one."""
+    pixels = folder / _PIXELS
+    if _rows_done(folder, fingerprint, count) < count:
+        return None
+    if not pixels.is_file() or pixels.stat().st_size != count * _ROW_BYTES:
+        return None
+    shape = (count, SIDE, SIDE, 3)
+    return Pack(np.memmap(pixels, dtype=np.uint8, mode="r", shape=shape), count)
+
+
+def build(
+    folder: Path,
+    fingerprint: str,
+    keys: Sequence[str],
+    read: Callable[[str], BinaryIO],
+    *,
+    workers: int,
+    on_progress: Callable[[int], None] | None,
+) -> Pack:
+    """Decode the photos of `keys`, in that order, into a pack, or finish one that was begun.
+
+    `read` opens a key's file (called in the workers' threads); `on_progress` is called after each
+    row with the number of rows written so far. The bytes do not depend on `workers`.
+    Raises the `Permanent` or `Transient` of a photo that cannot be read, naming its key,
+    `Misconfigured` when the disk is full or refuses, and `BadInput` without keys.
+    """
+    if not keys:
+        raise BadInput("a pack of no photos cannot be built; download some first")
+    done = _begin(folder, fingerprint, len(keys))
+    with _naming(folder):
+        file = (folder / _PIXELS).open("r+b")
+    with file, closing(_rows(keys[done:], read, workers)) as rows:
+        file.seek(done * _ROW_BYTES)
+        file.truncate()
+        for row, pixels in enumerate(rows, start=done + 1):
+            with _naming(folder):
+                file.write(pixels)
+                if row % BLOCK == 0 or row == len(keys):
+                    file.flush()
+                    os.fsync(file.fileno())
+                    _record(folder, fingerprint, len(keys), row)
+            if on_progress is not None:
+                on_progress(row)
+    pack = open_pack(folder, fingerprint, len(keys))
+    if pack is None:
+        raise Misconfigured(f"{folder} changed while it was built; is another build at work there?")
+    return pack
+
+
+def _rows(
+    keys: Sequence[str], read: Callable[[str], BinaryIO], workers: int
+) -> Generator[bytes, None, None]:
+    """Yield the photos' crops in the order of `keys`, decoded by `workers` threads ahead."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="pack")
+    try:
+        todo = iter(keys)
+        ahead = deque(pool.submit(_row, key, read) for key in islice(todo, _AHEAD))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(_row, key, read) for key in islice(todo, 1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _row(key: str, read: Callable[[str], BinaryIO]) -> bytes:
+    try:
+        with read(key) as file:
+            return crop(decode(file).image).tobytes()
+    except (Permanent, Transient) as error:
+        message = f"{key} cannot be packed: {error}"
+        raise type(error)(message, outcome=error.outcome) from error
+
+
+def _begin(folder: Path, fingerprint: str, count: int) -> int:
+    """Make the folder ready and return how many rows of this very data set it already holds."""
+    pixels = folder / _PIXELS
+    with _naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        done = _rows_done(folder, fingerprint, count)
+        size = pixels.stat().st_size if pixels.is_file() else 0
+        free = shutil.disk_usage(folder).free
+        if done == 0 or size < done * _ROW_BYTES:
+            # A new file, not the old one cut: a run may still have the old one mapped.
+            done = 0
+            _record(folder, fingerprint, count, done)
+            pixels.unlink(missing_ok=True)
+            pixels.touch()
+    missing = (count - done) * _ROW_BYTES - free
+    if missing > 0:
+        message = f"{folder} is short of {missing / 1e9:.1f} GB for a pack of {count:,} photos"
+        raise Misconfigured(f"{message}; free them or set POPQ_DATA_DIR to a larger disk.")
+    return done
+
+
+def _rows_done(folder: Path, fingerprint: str, count: int) -> int:
+    """Return the rows recorded as done for this data set, 0 when the record is of another one."""
+    try:
+        record = json.loads((folder / _RECORD).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return 0
+    done = record.get("done") if isinstance(record, dict) else None
+    if not isinstance(done, int) or not 0 <= done <= count:
+        return 0
+    return done if record == _record_of(fingerprint, count, done) else 0
+
+
+def _record(folder: Path, fingerprint: str, count: int, done: int) -> None:
+    part = folder / f"{_RECORD}.part"
+    part.write_text(json.dumps(_record_of(fingerprint, count, done), indent=1) + "\n")
+    sync(part)
+    part.replace(folder / _RECORD)
+    sync(folder)
+
+
+def _record_of(fingerprint: str, count: int, done: int) -> dict[str, str | int]:
+    return {
+        "version": VERSION,
+        "fingerprint": fingerprint,
+        "count": count,
+        "side": SIDE,
+        "done": done,
+    }
+
+
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"the pack in {folder} cannot be written: {error}. Free space there, correct its"
+        raise Misconfigured(f"{message} permissions or set POPQ_DATA_DIR.") from error

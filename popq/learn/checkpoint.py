@@ -1,0 +1,101 @@
+"""Checkpoints: one safetensors file each, its facts as JSON in the file's own header.
+
+One file, so that weights and facts can never be of different epochs; written under a temporary
+name, synced, renamed, so that a kill at any moment leaves the old one or the new one whole. No
+pickle: reading a stranger's checkpoint runs nothing.
+
+`last.safetensors` has all that the next epoch needs: weights, optimizer, the reports so far. What
+is random (order, crops, flips) is drawn from (seed, epoch), and the rate is a function of the
+step, so no generator and no schedule needs saving. `best.safetensors` has the weights of the best
+epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from popq.errors import BadInput, Misconfigured
+
+#: The header's entry that holds the facts, and the version of their shape.
+KEY, FORMAT = "popq", 1
+
+
+def path_of(folder: Path, name: str) -> Path:
+    """Return the file of checkpoint `name` ("last" or "best") in `folder`."""
+    return folder / f"{name}.safetensors"
+
+
+def write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write checkpoint `name` whole or not at all; raises `Misconfigured` if the disk refuses."""
+    path = path_of(folder, name)
+    # A name of its own: a writer whose lease has gone must not write into another's file.
+    temporary = folder / f"{name}.{uuid4().hex}.tmp"
+    header = {KEY: json.dumps({"format": FORMAT} | facts)}
+    try:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, header)
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise Misconfigured(
+            f"The checkpoint {path} cannot be written: {error}. Free or mount the disk, then "
+            "start the run again: it goes on from the last whole epoch."
+        ) from error
+
+
+def read(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors (on the CPU) and facts of checkpoint `name`.
+
+    Raises `BadInput` when the file is missing, broken, or not written by a popq of this format.
+    """
+    path = path_of(folder, name)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"The checkpoint {path} cannot be read: {error}. Delete it to train anew, or put the "
+            "right file back."
+        ) from error
+    try:
+        facts = json.loads(header[KEY])
+    except (KeyError, ValueError) as error:
+        raise BadInput(
+            f"{path} is no checkpoint of popq. Move it away to train anew; as a start, give it "
+            "with --weights."
+        ) from error
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise BadInput(f"The checkpoint {path} was written by another version of popq.")
+    return tensors, facts
+
+
+def clear_temporary(folder: Path) -> None:
+    """Remove what a killed writer left half written."""
+    for path in folder.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def weights_sha256(folder: Path, name: str = "best") -> str:
+    """Return the SHA-256 of checkpoint `name`'s file in hex; `BadInput` if it is missing."""
+    try:
+        with path_of(folder, name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"There is no checkpoint to read: {error}") from error

@@ -1,0 +1,158 @@
+"""The network: which one, with which weights, on which device, in which precision."""
+
+from __future__ import annotations
+
+import platform
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Literal
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models
+
+from popq.errors import BadInput, Misconfigured
+
+Arch = Literal["resnet50", "resnet18"]
+ARCHS: tuple[Arch, ...] = ("resnet50", "resnet18")
+#: The last layer, whose size is the number of outputs: in torchvision's ResNets `fc`.
+HEAD = "fc."
+
+
+def build(arch: Arch, outputs: int, weights: str) -> nn.Module:
+    """Return the network with `outputs` outputs; its input is (B, 3, S, S) float32, normalised.
+
+    `weights` is "none" (random, from torch's generator), "imagenet" (torchvision's, fetched once
+    into torch's cache) or the path of a state dict (.safetensors, or .pth without pickled code).
+    A head of another size is left out and stays random. Raises `Misconfigured` when ImageNet's
+    weights cannot be fetched, `BadInput` for a file that is missing, broken or of another network.
+    """
+    if arch not in ARCHS:
+        raise BadInput(f"No network is called {arch!r}; choose one of {', '.join(ARCHS)}.")
+    model: nn.Module = models.get_model(arch, weights=None, num_classes=outputs)
+    if weights == "imagenet":
+        _adopt(model, _imagenet(arch), "ImageNet's weights")
+    elif weights != "none":
+        path = Path(weights)
+        _adopt(model, read_weights(path), str(path))
+    return model
+
+
+def _imagenet(arch: Arch) -> dict[str, Tensor]:
+    chosen = models.get_model_weights(arch).DEFAULT
+    try:
+        state: dict[str, Tensor] = chosen.get_state_dict(progress=False, check_hash=True)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash is wrong
+        raise Misconfigured(
+            f"ImageNet's weights for {arch} could not be fetched: {error}. Fetch {chosen.url} "
+            f"elsewhere and give --weights PATH/{chosen.url.rsplit('/', 1)[-1]}, "
+            "or start from random weights with --weights none."
+        ) from error
+    return state
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a .safetensors or .pth file, on the CPU, without running pickles.
+
+    Raises `BadInput` when the file is missing, broken, or holds anything but named tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise BadInput(f"{path} cannot be read as weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise BadInput(
+            f"{path} holds no plain state dict (names and tensors); save model.state_dict() alone."
+        )
+    return state
+
+
+def _adopt(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load `state` into `model`; the head may differ in size, then it is left as it is."""
+    own = model.state_dict()
+    taken = {}
+    for name, tensor in own.items():
+        given = state.get(name)
+        fits = given is not None and given.shape == tensor.shape
+        if given is not None and fits:
+            taken[name] = given
+        elif not name.startswith(HEAD):
+            found = "nothing" if given is None else list(given.shape)
+            raise BadInput(
+                f"{source} belongs to another network: {name} should be {list(tensor.shape)}, "
+                f"there is {found}. Choose the --arch that it was made with."
+            )
+    for name in state:
+        if name not in own:
+            raise BadInput(f"{source} belongs to another network: it has {name}, which ours lacks.")
+    if not all(name in taken for name in own if name.startswith(HEAD)):
+        # Half a head (its bias may fit by chance) would be worse than a new one.
+        taken = {name: tensor for name, tensor in taken.items() if not name.startswith(HEAD)}
+    model.load_state_dict(own | taken)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises `Misconfigured` for a GPU that is not there, `BadInput` for any other name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in name and not index.isdecimal()):
+        raise BadInput(f"No device is called {name!r}; say auto, cpu, cuda or cuda:N.")
+    if kind == "cpu":
+        return torch.device("cpu")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= found:
+        raise Misconfigured(
+            f"There is no device {name}: torch {torch.__version__} sees {found} GPUs here. "
+            "Check the driver, or choose --device cpu."
+        )
+    return torch.device(name)
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Return bfloat16 where the hardware computes it, None (stay in float32) elsewhere.
+
+    Measured with ResNet50: on a CPU with AVX-512 bf16 it is worth 2.2 times in training; without
+    such instructions it is emulated and slower than float32.
+    """
+    if device.type == "cuda":
+        real = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        real = bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return torch.bfloat16 if real else None
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Return what a run's numbers may depend on: versions, hardware, precision."""
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    else:
+        able = torch.cpu.get_capabilities()
+        hardware = str(able.get("cpu_name") or platform.machine())
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": str(device),
+        "hardware": hardware,
+        "precision": str(autocast_dtype(device) or torch.float32).removeprefix("torch."),
+    }
+
+
+def place(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move the network to `device`, channels last in memory (with bf16 worth 2.5 times on CPUs)."""
+    if device.type == "cuda":
+        # Batches come in one or two shapes, so trying cuDNN's ways once pays.
+        torch.backends.cudnn.benchmark = True
+    model = model.to(device=device)
+    return model.to(memory_format=torch.channels_last)

@@ -1,0 +1,124 @@
+"""A trained network and its card, and the probabilities it gives to packed photos."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from popq.errors import BadInput
+from popq.learn import checkpoint
+from popq.learn.augment import PACK_SIDE, centre_crops, prepare
+from popq.learn.config import Config
+from popq.learn.data import prefetch, upload
+from popq.learn.model import autocast_dtype, build
+from popq.learn.objectives import objective
+
+#: Photos that the network sees at a time. Always exactly so many (the last are filled up with
+#: black): in bf16 the kernels chosen for another batch size round otherwise, and a photo's
+#: probabilities must not depend on its neighbours. More is no faster on a CPU.
+CHUNK = {"cpu": 16, "cuda": 128}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What must be known of a trained network to use it; `sha256` is its checkpoint file's."""
+
+    config: Config
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    epoch: int
+    sha256: str
+
+    @property
+    def outputs(self) -> int:
+        """The number of tiers it tells apart."""
+        return self.config.outputs
+
+
+def load(folder: Path, name: str = "best") -> tuple[nn.Module, Card]:
+    """Return the network of checkpoint `name` in `folder`, on the CPU in eval mode, and its card.
+
+    Raises `BadInput` when the checkpoint is missing, broken or foreign.
+    """
+    tensors, facts = checkpoint.read(folder, name)
+    path = checkpoint.path_of(folder, name)
+    try:
+        config = Config.from_json(facts["config"])
+        mean, std, epoch = tuple(facts["mean"]), tuple(facts["std"]), int(facts["epoch"])
+        model = build(config.arch, objective(config.objective).outputs(config.outputs), "none")
+        names = model.state_dict().keys()
+        model.load_state_dict({key: tensors[key] for key in names})
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise BadInput(f"The checkpoint {path} is not whole: {error}. Train anew.") from error
+    card = Card(config, mean, std, epoch, checkpoint.weights_sha256(folder, name))
+    return model.eval(), card
+
+
+def predict(
+    model: nn.Module, batches: Iterable[NDArray[np.uint8]], card: Card, device: torch.device
+) -> Iterator[NDArray[np.float32]]:
+    """Yield for each batch (B, 256, 256, 3) its probabilities (B, tiers), rows summing to 1.
+
+    The network must lie on `device` (`model.place`). The same to 1e-4 however photos are batched.
+    Batches are drawn up to two chunks ahead, in the caller's thread.
+    """
+    means = objective(card.config.objective)
+    for logits in outputs(model, batches, card.config.image_size, (card.mean, card.std), device):
+        yield means.probabilities(logits).cpu().numpy()
+
+
+def outputs(
+    model: nn.Module,
+    batches: Iterable[NDArray[np.uint8]],
+    image_size: int,
+    norm: tuple[tuple[float, float, float], tuple[float, float, float]],
+    device: torch.device,
+) -> Generator[Tensor]:
+    """Yield the network's outputs for each batch, (B, outputs) float32 on `device`.
+
+    `norm` is the channels' mean and deviation, white = 1. Photos are seen by their centre.
+    """
+    crops = centre_crops(CHUNK[device.type])
+    dtype = autocast_dtype(device)
+
+    def ready(chunk: _Chunk) -> tuple[Tensor, _Chunk]:
+        filled = np.zeros((len(crops), PACK_SIDE, PACK_SIDE, 3), dtype=np.uint8)
+        filled[: len(chunk.pixels)] = chunk.pixels
+        return prepare(upload(filled, device), crops, image_size, *norm), chunk
+
+    model.eval()
+    parts: list[Tensor] = []
+    with closing(prefetch(ready, _chunks(batches, len(crops)))) as chunks:
+        for images, chunk in chunks:
+            with (
+                torch.inference_mode(),
+                torch.autocast(device.type, dtype, enabled=dtype is not None),
+            ):
+                logits = model(images)[: len(chunk.pixels)].float()
+            parts.append(logits)
+            if chunk.last:
+                yield torch.cat(parts)
+                parts = []
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """A part of a caller's batch; `last` says that the batch ends with it."""
+
+    pixels: NDArray[np.uint8]
+    last: bool
+
+
+def _chunks(batches: Iterable[NDArray[np.uint8]], size: int) -> Iterator[_Chunk]:
+    for batch in batches:
+        if batch.ndim != 4 or batch.shape[1:] != (PACK_SIDE, PACK_SIDE, 3):  # noqa: PLR2004
+            raise BadInput(f"A batch is (B, {PACK_SIDE}, {PACK_SIDE}, 3), not {batch.shape}.")
+        for start in range(0, max(len(batch), 1), size):
+            yield _Chunk(batch[start : start + size], last=start + size >= len(batch))

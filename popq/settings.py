@@ -1,0 +1,166 @@
+"""Settings: `POPQ_*` from the environment, `.env` or `popq.toml`, read once, secrets masked.
+
+Precedence: environment, then `.env`, then `popq.toml`, then the defaults below. A name that popq
+does not know is an error, since a typing mistake would otherwise be silently ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from popq.errors import Misconfigured
+
+PREFIX = "POPQ_"
+#: Read by the test suite only, never by popq.
+TEST_PREFIX = "POPQ_TEST_"
+
+
+class Settings(BaseSettings):
+    """The effective settings of one process; each field's name carries its unit."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", toml_file="popq.toml", extra="forbid"
+    )
+
+    data_dir: Path = Field(Path("popq-data"), description="where everything local lives")
+    database_url: SecretStr | None = Field(
+        None, description="the catalogue; default sqlite:///DATA_DIR/popq.db"
+    )
+    broker_url: SecretStr | None = Field(
+        None, description="redis://… for Celery workers; none: workers poll the catalogue"
+    )
+    store_url: str | None = Field(
+        None, description="where images are kept, any fsspec URL; default DATA_DIR/store"
+    )
+    flickr_keys: SecretStr | None = Field(
+        None, description="API keys as key:secret, separated by commas"
+    )
+    flickr_api_url: str = Field(
+        "https://api.flickr.com/services/rest/", description="the API's base URL"
+    )
+    flickr_image_url: str = Field(
+        "https://live.staticflickr.com", description="the image host's base URL"
+    )
+    flickr_calls_per_hour: float = Field(3500, gt=0, description="API budget of each key")
+    images_per_second: float = Field(5, gt=0, description="image budget of the installation")
+    image_size: Literal["z", "c", "b", "", "w", "n"] = Field(
+        "z", description="preferred rendition; z is 640 pixels on the long edge"
+    )
+    image_max_mb: float = Field(20, gt=0, description="largest image file that is fetched")
+    connect_timeout_s: float = Field(5, gt=0, description="time to reach a host")
+    read_timeout_s: float = Field(20, gt=0, description="silence after which a host is given up")
+    lease_s: float = Field(60, gt=0, description="a silent worker's batch is taken after this")
+    settle_every_s: float = Field(10, gt=0, description="finished photos are recorded this often")
+    retry_wait_s: float = Field(30, ge=0, description="first wait after a transient failure")
+    throttle_pause_s: float = Field(60, gt=0, description="first pause of a host after a 429")
+    max_tries: int = Field(5, ge=1, description="tries of a photo in one job")
+    io_threads: int = Field(8, ge=1, description="batches that one io worker holds at a time")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="what workers log"
+    )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put `popq.toml` below the environment and `.env`."""
+        del file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, dotenv_settings, toml
+
+    def catalogue_url(self) -> str:
+        """Return the catalogue's SQLAlchemy URL, password included."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'popq.db'}"
+
+    def broker(self) -> str | None:
+        """Return the broker's URL, password included, or None without one."""
+        return self.broker_url.get_secret_value() if self.broker_url else None
+
+    def store(self) -> str:
+        """Return the fsspec URL or path of the image store."""
+        return self.store_url or str(self.data_dir / "store")
+
+    def api_keys(self) -> list[tuple[str, str]]:
+        """Return the Flickr keys as (key, secret); a key without a secret has an empty one."""
+        if self.flickr_keys is None:
+            return []
+        pairs = [part.strip() for part in self.flickr_keys.get_secret_value().split(",")]
+        split = [pair.partition(":") for pair in pairs if pair]
+        return [(key, secret) for key, _, secret in split]
+
+    def masked(self) -> dict[str, str]:
+        """Return every setting by its variable's name, passwords and keys masked."""
+        shown = {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
+        if self.store_url is not None:
+            shown[f"{PREFIX}STORE_URL"] = _without_password(self.store_url)
+        return shown
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('//')[0]}//***@{tail}" if at and "//" in head else url
+
+
+def load() -> Settings:
+    """Read the settings of this process.
+
+    Raises `Misconfigured` for a name that popq does not know (with the nearest known one) and for
+    a value out of its range.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and not upper.startswith(TEST_PREFIX) and upper not in known:
+            raise Misconfigured(f"{name} is no setting of popq{_nearest(upper, known)}.")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "?"
+        name = field if field.upper().startswith(PREFIX) else f"{PREFIX}{field.upper()}"
+        if first["type"] == "extra_forbidden":
+            where = ".env or popq.toml"
+            message = f"{name.upper()} in {where} is no setting of popq"
+            raise Misconfigured(f"{message}{_nearest(name.upper(), known)}.") from None
+        raise Misconfigured(f"{name.upper()}: {first['msg']}.") from None
+    except ValueError as error:
+        raise Misconfigured(f"popq.toml or .env cannot be read: {error}.") from None
+
+
+def environment(**values: object) -> dict[str, str]:
+    """Return this process's environment for a child with just these settings and no others."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(PREFIX) or name.upper().startswith(TEST_PREFIX)
+    }
+    return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {match[0]}?" if match else "; `popq doctor` lists those there are"

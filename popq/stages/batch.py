@@ -1,0 +1,327 @@
+"""The engine of all photo stages: claim a batch, do its work with no transaction open, settle.
+
+A stage says how to process photos; everything about leases, partial settles, retries, permits and
+pauses is here, so that `popq resolve`, a polling worker and a Celery worker run the same code.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import structlog
+
+from popq.catalogue import batches, hosts, jobs, scores
+from popq.catalogue.batches import Failed, Lease, Move, Tally, WorkPhoto
+from popq.catalogue.db import Catalogue, Tx
+from popq.catalogue.scores import Scored
+from popq.catalogue.states import PhotoState, exit_for
+from popq.errors import LeaseLost, Misconfigured, Permanent, PopqError, Throttled, Transient
+
+log = structlog.get_logger()
+
+#: What a stage says of a photo: it moved, a try failed, or it was scored.
+Result = Move | Failed | Scored
+
+#: Where a stage takes a photo when all goes well (scoring leaves it where it is).
+_FORWARD: Final = {"resolve": PhotoState.RESOLVED, "download": PhotoState.STORED}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How patient workers are; seconds, and tries of a photo in one job."""
+
+    lease_s: float
+    settle_every_s: float
+    retry_wait_s: float
+    throttle_pause_s: float
+    max_tries: int
+
+
+class OutOfPermits(PopqError):
+    """No host of the stage has a call to give for `wait_s` seconds; nobody's fault."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"no calls to be had for {wait_s:.1f} s")
+        self.wait_s = wait_s
+
+
+class KeyRefused(Misconfigured):
+    """The API refuses the key whose row in `hosts` is `host`."""
+
+    def __init__(self, message: str, host: str) -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class Permits:
+    """Calls that this worker may make, taken from the catalogue in small grants that expire."""
+
+    def __init__(self, catalogue: Catalogue, names: Sequence[str], size: int) -> None:
+        self._catalogue = catalogue
+        self._names = names
+        self._size = size
+        self._host = ""
+        self._left = 0
+        self._expires = 0.0
+
+    def take(self) -> str:
+        """Spend one call and return the host to spend it on; raise `OutOfPermits` without one."""
+        if self._left < 1 or time.monotonic() > self._expires:
+            self._refill()
+        self._left -= 1
+        return self._host
+
+    def _refill(self) -> None:
+        waits = []
+        for name in self._names:
+            with self._catalogue.begin() as tx:
+                granted = hosts.grant(tx, name, self._size)
+            if granted.permits:
+                self._host, self._left = name, granted.permits
+                self._expires = time.monotonic() + hosts.GRANT_VALID_S
+                return
+            waits.append(granted.wait_s)
+        raise OutOfPermits(min(waits, default=math.inf))
+
+
+class Stage(Protocol):
+    """What the engine needs of a stage."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name in `jobs`."""
+
+    @property
+    def batch_size(self) -> int:
+        """Photos in a batch: about a minute's work."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Calls an hour of each throttled host that it uses, by the host's name."""
+
+    def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
+        """Yield what came of each photo, in any order."""
+
+
+def each(handle: Callable[[WorkPhoto], Result], photos: Sequence[WorkPhoto]) -> Iterator[Result]:
+    """Yield what `handle` makes of each photo, its `Transient` and `Permanent` errors included."""
+    for photo in photos:
+        try:
+            yield handle(photo)
+        except Transient as error:
+            yield Failed(photo.id, error.outcome, str(error), error.http_status)
+        except Permanent as error:
+            note = Failed(photo.id, error.outcome, str(error), error.http_status)
+            yield Move(photo.id, exit_for(error.outcome), error.outcome, note=note)
+
+
+class _Ledger:
+    """Results of one batch that are not settled yet."""
+
+    def __init__(
+        self, catalogue: Catalogue, lease: Lease, pace: Pace, host_names: Sequence[str]
+    ) -> None:
+        self.catalogue = catalogue
+        self.lease = lease
+        self.hosts = host_names
+        self.pace = pace
+        self.to_retry = False
+        self._since = time.monotonic()
+        self._clear()
+
+    def _clear(self) -> None:
+        self.moves: list[Move] = []
+        self.failures: list[Failed] = []
+        self.scored: list[Scored] = []
+
+    def add(self, result: Result, tried: dict[str, int]) -> None:
+        if isinstance(result, Scored):
+            self.scored.append(result)
+        elif isinstance(result, Move):
+            self.moves.append(result)
+        elif tried.get(result.outcome, 0) + 1 >= batches.FINAL_AFTER.get(result.outcome, math.inf):
+            state = exit_for(result.outcome)
+            self.moves.append(Move(result.photo, state, result.outcome, note=result))
+        else:
+            self.failures.append(result)
+            tries = sum(tried.values()) + 1
+            self.to_retry = self.to_retry or tries < self.pace.max_tries
+
+    def due(self) -> bool:
+        return time.monotonic() - self._since >= self.pace.settle_every_s
+
+    def settle(self, end: Callable[[Tx], None] | None = None) -> None:
+        """Record what is finished; `end` closes the batch or hands it back in the same breath."""
+        now = time.monotonic()
+        forward = _FORWARD.get(self.lease.stage)
+        tally = Tally(
+            moved=sum(move.state == forward for move in self.moves),
+            exited=sum(move.reason is not None for move in self.moves),
+            failed=len(self.failures),
+            bytes=sum(int(move.values.get("bytes") or 0) for move in self.moves),
+            seconds=now - self._since,
+        )
+        failures = self.failures + [move.note for move in self.moves if move.note is not None]
+        lease_s = self.pace.lease_s
+        with self.catalogue.begin() as tx:
+            if self.scored and self.lease.run_id is not None:
+                wrote = scores.record(tx, self.lease.run_id, self.scored)
+                tally = replace(tally, moved=wrote)
+            batches.settle(tx, self.lease, self.moves, failures, tally, lease_s=lease_s)
+            if self.moves:
+                for host in self.hosts:
+                    hosts.calm(tx, host)
+            if end is not None:
+                end(tx)
+        self._since = now
+        self._clear()
+
+
+def enqueue(
+    catalogue: Catalogue,
+    stage: str,
+    size: int,
+    *,
+    run_id: int | None = None,
+    limit: int | None = None,
+    requested_by: str | None = None,
+) -> jobs.Enqueued:
+    """Make or extend the stage's job in one transaction; see `jobs.enqueue`."""
+    with catalogue.begin() as tx:
+        return jobs.enqueue(
+            tx, stage, size=size, run_id=run_id, limit=limit, requested_by=requested_by
+        )
+
+
+def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
+    """Bring the rates of the stage's hosts in the catalogue up to the settings."""
+    if stage.rates:
+        with catalogue.begin() as tx:
+            for name, per_hour in stage.rates.items():
+                hosts.register(tx, name, per_hour)
+
+
+def work_one(
+    catalogue: Catalogue,
+    stage: Stage,
+    job: int,
+    pace: Pace,
+    *,
+    worker: str,
+    stop: threading.Event,
+) -> bool:
+    """Claim one batch of the job and work it; return whether there was one to claim.
+
+    A paused host, or one without calls to give, yields nothing to claim, so that no worker slot
+    sleeps. Raises `Misconfigured` after pausing the job when it cannot go on without a person.
+    """
+    names = list(stage.rates)
+    with catalogue.read() as tx:
+        refused = hosts.disabled(tx, names)
+        ready = not names or any(hosts.is_open(tx, name) for name in names)
+        due_s = batches.next_due_s(tx, job)
+    if refused is not None:
+        _stop_job(catalogue, job, refused)
+    if not ready or due_s is None or due_s > 0:
+        return False
+    with catalogue.begin() as tx:
+        lease = batches.claim(tx, job, worker, pace.lease_s)
+    if lease is None:
+        return False
+    try:
+        _work(catalogue, stage, lease, pace, stop)
+    except LeaseLost as lost:
+        log.warning("lease lost", job=job, batch=lease.batch, term=lease.term, why=str(lost))
+    return True
+
+
+def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
+    with catalogue.begin() as tx:
+        jobs.pause(tx, job, why)
+    raise Misconfigured(why)
+
+
+def _work(
+    catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, stop: threading.Event
+) -> None:
+    with catalogue.read() as tx:
+        photos = batches.work(tx, lease, pace.max_tries)
+    names = list(stage.rates)
+    # A second's worth of calls at a time: few transactions, and little lost with a worker.
+    size = max(1, math.ceil(max(stage.rates.values(), default=3600.0) / 3600))
+    permits = Permits(catalogue, names, min(size, 100))
+    ledger = _Ledger(catalogue, lease, pace, names)
+    stopped: Misconfigured | None = None
+    try:
+        back_in_s = _process(stage, photos, permits, ledger, stop)
+    except OutOfPermits as error:
+        back_in_s = error.wait_s
+    except Throttled as error:
+        back_in_s = _pause_host(catalogue, error, pace)
+    except KeyRefused as error:
+        back_in_s = _disable_host(catalogue, error)
+    except Misconfigured as error:
+        back_in_s, stopped = 0.0, error
+    _end(ledger, back_in_s)
+    if stopped is not None:
+        _stop_job(catalogue, lease.job, str(stopped))
+
+
+def _process(
+    stage: Stage,
+    photos: Sequence[WorkPhoto],
+    permits: Permits,
+    ledger: _Ledger,
+    stop: threading.Event,
+) -> float | None:
+    """Work through the photos; return the seconds after which the batch is due again, or None."""
+    tried = {photo.id: photo.tries for photo in photos}
+    with closing(stage.process(photos, permits)) as results:
+        for result in results:
+            ledger.add(result, tried.get(result.photo, {}))
+            if stop.is_set():
+                return 0.0
+            if ledger.due():
+                ledger.settle()
+    if not ledger.to_retry:
+        return None
+    longest = max((sum(tries.values()) for tries in tried.values()), default=0)
+    return ledger.pace.retry_wait_s * 2.0 ** min(longest, 8)
+
+
+def _end(ledger: _Ledger, back_in_s: float | None) -> None:
+    lease = ledger.lease
+    moved, failed = len(ledger.moves) + len(ledger.scored), len(ledger.failures)
+    if back_in_s is None:
+        ledger.settle(lambda tx: batches.close(tx, lease))
+    else:
+        ledger.settle(lambda tx: batches.hand_back(tx, lease, back_in_s))
+    log.info(
+        "batch closed" if back_in_s is None else "batch handed back",
+        stage=lease.stage,
+        job=lease.job,
+        batch=lease.batch,
+        term=lease.term,
+        settled=moved,
+        failed=failed,
+    )
+
+
+def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace) -> float:
+    with catalogue.begin() as tx:
+        wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s)
+    log.warning("host paused", host=error.host, seconds=round(wait_s), why=str(error))
+    return wait_s
+
+
+def _disable_host(catalogue: Catalogue, error: KeyRefused) -> float:
+    with catalogue.begin() as tx:
+        hosts.disable(tx, error.host, str(error))
+    log.warning("key taken out", host=error.host, why=str(error))
+    return 0.0

@@ -1,0 +1,186 @@
+"""The drain loop: work whatever is claimable, wait for more, in as many threads as asked.
+
+It is the floor under every way of running popq: `popq resolve` drains one job, `popq worker`
+without a broker drains all, and a Celery worker runs it beside its doorbells. It finds lost leases
+and work that nobody rang for, so a lost message costs seconds and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+
+from popq.catalogue import batches, jobs
+from popq.catalogue.db import Catalogue, Watch
+from popq.catalogue.jobs import Progress
+from popq.catalogue.states import JobState
+from popq.errors import Misconfigured, PopqError, ServiceDown
+from popq.stages.batch import Pace, Stage, register_hosts, work_one
+
+log = structlog.get_logger()
+
+#: A worker looks for work at least this often, also when nobody tells it of any.
+SWEEP_S: Final = 2.0
+#: How often a waiting thread looks whether another process committed.
+GLANCE_S: Final = 0.1
+
+
+class Drain:
+    """Drains jobs of some stages with one catalogue, one pace and one stop signal."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        stages: Mapping[str, Callable[[int | None], Stage]],
+        pace: Pace,
+        worker: str,
+    ) -> None:
+        """`stages` makes each stage on first use, from the run's id for scoring (None else)."""
+        self.catalogue = catalogue
+        self.pace = pace
+        self.worker = worker
+        self.stop = threading.Event()
+        self._makers = stages
+        self._made: dict[tuple[str, int | None], Stage] = {}
+        self._lock = threading.Lock()
+
+    def stage(self, name: str, run_id: int | None) -> Stage:
+        """Return the stage, made once in this process; its hosts' rates are registered."""
+        with self._lock:
+            if (name, run_id) not in self._made:
+                stage = self._makers[name](run_id)
+                register_hosts(self.catalogue, stage)
+                self._made[name, run_id] = stage
+            return self._made[name, run_id]
+
+    def step(self, job: int | None = None) -> bool:
+        """Work one batch of the job, or of any of these stages; return whether there was one."""
+        with self.catalogue.read() as tx:
+            if job is not None:
+                ids = [job]
+            else:
+                ids = [found for found, _ in jobs.claimable(tx, tuple(self._makers))]
+            rows = [jobs.get(tx, found) for found in ids]
+        for row in rows:
+            stage = self.stage(row.stage, row.run_id)
+            done = work_one(
+                self.catalogue, stage, row.id, self.pace, worker=self.worker, stop=self.stop
+            )
+            if done:
+                return True
+        return False
+
+    def run_job(self, job: int, threads: int, on_progress: Callable[[Progress], None]) -> Progress:
+        """Drain one job in `threads` threads until it is over, and return how it ended.
+
+        `on_progress` is called twice a second in the calling thread. An interrupt of that thread
+        settles what is finished, hands the rest back and goes on up. Raises what a worker raised
+        (`Misconfigured`, say), and `Misconfigured` when the job was paused.
+        """
+        errors: list[BaseException] = []
+
+        def over() -> bool:
+            with self.catalogue.read() as tx:
+                return jobs.get(tx, job).state not in {JobState.QUEUED, JobState.RUNNING}
+
+        def body() -> None:
+            try:
+                self._loop(lambda: self.step(job), over, lambda: self._due_s(job))
+            except BaseException as error:  # noqa: BLE001 - handed to the calling thread
+                errors.append(error)
+                self.stop.set()
+
+        workers = [threading.Thread(target=body, name=f"drain-{n}") for n in range(threads)]
+        for thread in workers:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in workers):
+                on_progress(self._progress(job))
+                for thread in workers:
+                    thread.join(0.5 / threads)
+        finally:
+            self.stop.set()
+            for thread in workers:
+                thread.join()
+        if errors:
+            raise errors[0]
+        final = self._progress(job)
+        on_progress(final)
+        if final.state == JobState.PAUSED:
+            raise Misconfigured(f"Job {job} ({final.stage}) is paused: {final.message}")
+        return final
+
+    def serve(self, threads: int, first: Callable[[], bool] = lambda: False) -> None:
+        """Drain every job of these stages until `stop` is set; errors are logged, work goes on.
+
+        `first` is other work to look for before each batch; it returns whether it did any.
+        """
+
+        def step() -> bool:
+            return first() or self.step()
+
+        def body() -> None:
+            while not self.stop.is_set():
+                try:
+                    self._loop(step, lambda: False, lambda: None)
+                except Misconfigured as error:
+                    log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
+                    self.stop.wait(SWEEP_S)
+                except (ServiceDown, PopqError) as error:
+                    log.warning("will try again", why=str(error))
+                    self.stop.wait(SWEEP_S)
+
+        workers = [threading.Thread(target=body, name=f"drain-{n}") for n in range(threads)]
+        for thread in workers:
+            thread.start()
+        for thread in workers:
+            thread.join()
+
+    def work_for(self, seconds: float, job: int) -> bool:
+        """Work the job's batches for about so long; return whether work is left to claim now."""
+        until = time.monotonic() + seconds
+        while not self.stop.is_set() and self.step(job):
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def _progress(self, job: int) -> Progress:
+        with self.catalogue.read() as tx:
+            return jobs.progress(tx, job)[0]
+
+    def _due_s(self, job: int) -> float | None:
+        with self.catalogue.read() as tx:
+            return batches.next_due_s(tx, job)
+
+    def _loop(
+        self,
+        step: Callable[[], bool],
+        over: Callable[[], bool],
+        due_s: Callable[[], float | None],
+    ) -> None:
+        watch = self.catalogue.watch()
+        try:
+            while not self.stop.is_set():
+                if step():
+                    continue
+                if over():
+                    return
+                self._wait(watch, due_s())
+        finally:
+            if watch is not None:
+                watch.close()
+
+    def _wait(self, watch: Watch | None, due_s: float | None) -> None:
+        """Wait until something changed, the next batch is due, or it is time to sweep."""
+        sweep_s = SWEEP_S * random.uniform(0.7, 1.3)  # noqa: S311 - jitter, no secret
+        if due_s is not None and due_s > 0:
+            sweep_s = min(sweep_s, due_s)
+        until = time.monotonic() + max(sweep_s, 0.02)
+        while (left := until - time.monotonic()) > 0:
+            if self.stop.wait(min(left, GLANCE_S)) or (watch is not None and watch.changed()):
+                return

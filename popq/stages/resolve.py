@@ -1,0 +1,72 @@
+"""Resolve: ask the API where a photo's image is, and keep what else it says of the photo."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+
+from popq.catalogue.batches import Move, WorkPhoto
+from popq.catalogue.states import PhotoState
+from popq.errors import Misconfigured, Outcome, Permanent
+from popq.flickr.client import FlickrClient
+from popq.flickr.urls import image_url
+from popq.stages.batch import KeyRefused, Permits, Result, each
+
+
+class Resolve:
+    """The resolve stage: `listed` photos become `resolved`, or leave with a reason."""
+
+    name = "resolve"
+    batch_size = 25
+
+    def __init__(
+        self,
+        clients: Mapping[str, FlickrClient],
+        *,
+        calls_per_hour: float,
+        image_base: str,
+        image_size: str,
+    ) -> None:
+        """`clients` are the API keys' clients by the names of their rows in `hosts`."""
+        if not clients:
+            message = "There is no Flickr API key; set POPQ_FLICKR_KEYS=key:secret"
+            raise Misconfigured(
+                f"{message} (keys need a Flickr Pro account; photos whose list rows are image"
+                " URLs need none)."
+            )
+        self._clients = clients
+        self.rates = dict.fromkeys(clients, calls_per_hour)
+        self._image_base = image_base
+        self._image_size = image_size
+
+    def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
+        """Yield each photo's move or failed try; one API call a photo."""
+        yield from each(partial(self._one, permits), photos)
+
+    def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
+        host = permits.take()
+        if photo.flickr_id is None:
+            raise ValueError(f"photo {photo.id} is none of Flickr's")
+        try:
+            info = self._clients[host].photo_info(photo.flickr_id)
+        except Misconfigured as error:
+            raise KeyRefused(str(error), host) from error
+        if info.media != "photo":
+            raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
+        posted = info.posted_at
+        values = {
+            "server": info.server,
+            "secret": info.secret,
+            "image_url": image_url(
+                self._image_base, info.server, info.flickr_id, info.secret, self._image_size
+            ),
+            "owner": info.owner or photo.owner,
+            "title": info.title,
+            "tags": " ".join(info.tags),
+            "views": info.views,
+            "posted_at": None if posted is None else dt.datetime.fromtimestamp(posted, dt.UTC),
+            "taken_at": info.taken_at,
+            "licence": info.licence,
+        }
+        return Move(photo.id, PhotoState.RESOLVED, values=values)

@@ -1,0 +1,124 @@
+"""Score: run a trained network over stored photos, in bulk."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from popq.catalogue import datasets, runs
+from popq.catalogue.batches import Failed, Move, WorkPhoto
+from popq.catalogue.db import Catalogue
+from popq.catalogue.scores import Scored
+from popq.catalogue.states import PhotoState
+from popq.errors import BadInput, Outcome, Permanent, Transient
+from popq.images import decode
+from popq.images.store import Store
+from popq.learn.model import pick_device, place
+from popq.learn.predict import load, predict
+from popq.stages.batch import Permits, Result
+
+#: Photos decoded and predicted together (12 MB of pixels).
+TOGETHER: Final = 64
+
+
+class Score:
+    """The score stage of one run: every stored photo gets a score, a tier and probabilities.
+
+    The score is the probability-weighted mean of the tiers' mean training labels, so it has the
+    label's unit; the tier is the most probable one.
+    """
+
+    name = "score"
+    batch_size = 2000
+
+    def __init__(
+        self, catalogue: Catalogue, store: Store, *, runs_folder: Path, run_id: int, device: str
+    ) -> None:
+        """Load the run's best weights.
+
+        Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
+        """
+        self.rates: dict[str, float] = {}
+        with catalogue.read() as tx:
+            run = runs.get(tx, run_id)
+            dataset = datasets.get(tx, dataset=run.dataset_id)
+        if run.state != "done":
+            message = f"Run {run_id} is {run.state}: it has no weights to score with"
+            raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
+        folder = runs_folder / run.folder
+        self._model, self._card = load(folder, "best")
+        if self._card.sha256 != run.weights_sha256:
+            message = f"The weights in {folder} are not those that run {run_id} recorded"
+            raise BadInput(f"{message} (sha256 differs): restore them, or train anew.")
+        self._device = pick_device(device)
+        place(self._model, self._device)
+        self._tier_labels = np.array(dataset.tier_labels)
+        self._store = store
+
+    def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
+        """Yield each photo's score, or what is wrong with its file."""
+        del permits  # the store is ours: nobody throttles it
+        refused: deque[Result] = deque()
+        chunks: deque[list[WorkPhoto]] = deque()
+        batches = self._batches(photos, chunks, refused)
+        for probabilities in predict(self._model, batches, self._card, self._device):
+            yield from self._scored(chunks.popleft(), probabilities)
+            while refused:
+                yield refused.popleft()
+        yield from refused
+
+    def _scored(
+        self, photos: Sequence[WorkPhoto], probabilities: npt.NDArray[np.float32]
+    ) -> Iterator[Scored]:
+        scores = probabilities @ self._tier_labels
+        tiers = probabilities.argmax(axis=1) + 1
+        for photo, score, tier, shares in zip(photos, scores, tiers, probabilities, strict=True):
+            yield Scored(photo.id, float(score), int(tier), [round(float(p), 6) for p in shares])
+
+    def _batches(
+        self,
+        photos: Sequence[WorkPhoto],
+        chunks: deque[list[WorkPhoto]],
+        refused: deque[Result],
+    ) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the pixels of the readable photos, noting in `chunks` whose they are."""
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
+            parts = [photos[at : at + TOGETHER] for at in range(0, len(photos), TOGETHER)]
+            decoded = deque(pool.submit(self._decode, part) for part in parts[:1])
+            for following in [*parts[1:], None]:
+                if following is not None:
+                    decoded.append(pool.submit(self._decode, following))
+                readable, pixels, bad = decoded.popleft().result()
+                refused.extend(bad)
+                if readable:
+                    chunks.append(readable)
+                    yield np.stack(pixels)
+
+    def _decode(
+        self, photos: Sequence[WorkPhoto]
+    ) -> tuple[list[WorkPhoto], list[npt.NDArray[np.uint8]], list[Result]]:
+        readable, pixels, bad = [], [], []
+        for photo in photos:
+            try:
+                with self._store.open(str(photo.file_key)) as file:
+                    pixels.append(np.asarray(decode.crop(decode.decode(file).image)))
+                readable.append(photo)
+            except (Permanent, Transient) as error:
+                bad.append(_refused(photo, error))
+        return readable, pixels, bad
+
+
+def _refused(photo: WorkPhoto, error: Permanent | Transient) -> Result:
+    failed = partial(Failed, photo.id, error.outcome, str(error))
+    if error.outcome is not Outcome.FILE_MISSING or photo.image_url is None:
+        return failed()
+    # The image can be fetched again: the next download job takes the photo up.
+    lost = {"file_key": None, "sha256": None}
+    return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed())

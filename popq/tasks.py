@@ -1,0 +1,185 @@
+"""Tasks: the doorbells' other end, one short task a stage, and what rings and serves them.
+
+A task looks into the catalogue for the job's work; it does not matter how often it is rung.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import Any, Final
+
+import structlog
+from celery.signals import worker_init, worker_shutting_down
+from kombu.exceptions import OperationalError
+
+from popq import logs
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, open_rooms
+from popq.catalogue import batches, jobs, runs
+from popq.celery import BELL_EXPIRES_S, app
+from popq.errors import PopqError
+from popq.stages import batch
+from popq.stages.drain import SWEEP_S, Drain
+
+log = structlog.get_logger()
+
+#: A task works through batches for about so long, then rings again and makes room for others.
+TASK_S: Final = 60.0
+#: At most one bell in so many seconds for a job, or a run, beyond those of its enqueuing.
+RING_EVERY_S: Final = 2.0
+
+
+@cache
+def _rooms() -> Rooms:
+    """Return this worker process's rooms."""
+    return open_rooms()
+
+
+@cache
+def _drain(queue: str) -> Drain:
+    return _rooms().drain(*QUEUES[queue])
+
+
+@app.task(name="popq.resolve")  # type: ignore[untyped-decorator]
+def resolve(job: int) -> None:
+    """Resolve photos of the job for about a minute."""
+    _answer("io", "resolve", job)
+
+
+@app.task(name="popq.download")  # type: ignore[untyped-decorator]
+def download(job: int) -> None:
+    """Download photos of the job for about a minute."""
+    _answer("io", "download", job)
+
+
+@app.task(name="popq.score")  # type: ignore[untyped-decorator]
+def score(job: int) -> None:
+    """Score photos of the job for about a minute."""
+    _answer("gpu", "score", job)
+
+
+@app.task(name="popq.train")  # type: ignore[untyped-decorator]
+def train(run: int) -> None:
+    """Train the run, or do nothing if another worker has it."""
+    from popq.stages.train import train as fit  # noqa: PLC0415 - torch, only where it is needed
+
+    rooms = _rooms()
+    where = rooms.trainer_place()
+    try:
+        fit(rooms.catalogue, run, where, stop=threading.Event(), on_progress=_quiet)
+    except PopqError as error:
+        log.warning("run ended", run=run, why=str(error))
+
+
+_BELLS: Final = {"resolve": resolve, "download": download, "score": score}
+
+
+def _answer(queue: str, stage: str, job: int) -> None:
+    try:
+        left = _drain(queue).work_for(TASK_S, job)
+    except PopqError as error:
+        log.warning("bell came to nothing", stage=stage, job=job, why=str(error))
+        return
+    if left:
+        _ring_job(_rooms(), stage, job)
+
+
+def enqueue(
+    rooms: Rooms, stage: str, *, run_id: int | None = None, limit: int | None = None, by: str
+) -> jobs.Enqueued:
+    """Enqueue the stage's work and ring, once for each batch that a worker's threads can take."""
+    done = batch.enqueue(
+        rooms.catalogue,
+        stage,
+        BATCH_SIZES[stage],
+        run_id=run_id,
+        limit=limit,
+        requested_by=by,
+    )
+    if rooms.settings.broker() is not None:
+        for _ in range(min(done.batches, rooms.settings.io_threads)):
+            if not _ring(_BELLS[stage], done.job):
+                break
+    return done
+
+
+def ring_run(rooms: Rooms, run: int) -> None:
+    """Ring for a queued run, if there is a broker to carry the bell."""
+    if rooms.settings.broker() is not None:
+        _ring(train, run)
+
+
+def _ring_job(rooms: Rooms, stage: str, job: int) -> None:
+    with rooms.catalogue.begin() as tx:
+        due = jobs.ring_due(tx, job, RING_EVERY_S)
+    if due:
+        _ring(_BELLS[stage], job)
+
+
+def _ring(bell: Any, subject: int) -> bool:
+    """Send one bell; return whether a broker took it. Work is found without it, only later."""
+    try:
+        bell.apply_async(args=[subject], expires=BELL_EXPIRES_S, retry=False)
+    except OperationalError as error:
+        log.warning("no bell: the broker does not answer; workers will sweep", why=str(error))
+        return False
+    return True
+
+
+def serve(queue: str, threads: int) -> None:
+    """Run a Celery worker of one queue until it is told to stop, with a sweep beside it.
+
+    The io queue's tasks run in `threads` threads. The gpu queue's run one at a time in a child of
+    its own that is spawned for each, so that only the child loads torch and takes memory with it.
+    """
+    rooms = _rooms()
+    logs.configure(rooms.settings.log_level)
+    if queue == "gpu":
+        stop = threading.Event()
+        sweeper = threading.Thread(target=_sweep_gpu, args=(rooms, stop), daemon=True)
+        options = ["-P", "prefork", "-c", "1", "--max-tasks-per-child", "1"]
+        app.conf.worker_pool_start_method = "spawn"
+    else:
+        drain = _drain(queue)
+        stop = drain.stop
+        sweeper = threading.Thread(target=drain.serve, args=(1,), daemon=True)
+        options = ["-P", "threads", "-c", str(threads)]
+
+    @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _start(**_: Any) -> None:
+        sweeper.start()  # before the broker answers, and whether it does or not
+
+    @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _stop(**_: Any) -> None:
+        stop.set()  # threads settle what is finished and hand the rest back
+
+    name = f"popq-{queue}@{rooms.worker}"
+    common = ["-Q", queue, "-n", name, "-E", "--without-mingle", "--without-gossip"]
+    app.worker_main(["worker", *common, *options, "-l", rooms.settings.log_level])
+
+
+def _sweep_gpu(rooms: Rooms, stop: threading.Event) -> None:
+    """Ring for runs and score jobs that nobody rang for; the parent itself never loads torch."""
+    while not stop.wait(SWEEP_S):
+        try:
+            with rooms.catalogue.begin() as tx:
+                waiting = [
+                    run for run in runs.claimable(tx) if runs.ring_due(tx, run, BELL_EXPIRES_S)
+                ]
+                scoring = [
+                    job
+                    for job, _ in jobs.claimable(tx, QUEUES["gpu"])
+                    if (batches.next_due_s(tx, job) or 0.0) <= 0.0
+                    and jobs.ring_due(tx, job, BELL_EXPIRES_S)
+                ]
+        except PopqError as error:
+            log.warning("sweep failed", why=str(error))
+            continue
+        for run in waiting:
+            _ring(train, run)
+        for job in scoring:
+            _ring(score, job)
+
+
+def _quiet(phase: str, done: int, total: int) -> None:
+    del phase, done, total

@@ -1,0 +1,134 @@
+"""A small world behind real sockets."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import requests
+from hypothesis import settings
+from PIL import Image
+
+from popq.flickr import urls
+from popq.flickr.client import FlickrClient
+from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET, FakeFlickr
+from popq.flickr.fake.world import FakePhoto, Fate, World
+
+READ_TIMEOUT_S = 5.0
+JSON = {"format": "json", "nojsoncallback": "1"}
+
+settings.register_profile("popq", deadline=None)  # no test measures time
+settings.load_profile("popq")
+
+
+FIRST_ID = 52000000000
+
+
+def draw(width, height, kind="JPEG", mode="RGB", **options):
+    out = io.BytesIO()
+    gradient = Image.linear_gradient("L").resize((width, height)).convert(mode)
+    gradient.save(out, kind, **options)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """Make the bytes of a picture: (width, height, kind, mode, options of Pillow's save)."""
+    return draw
+
+
+@pytest.fixture(scope="session")
+def big_jpeg():
+    return draw(1200, 800)
+
+
+@pytest.fixture
+def world(big_jpeg):
+    """One photo of each fate, ids 52000000000 and up in the order of `Fate`."""
+    world = World()
+    for number, fate in enumerate(Fate):
+        world.add(
+            FakePhoto(
+                flickr_id=FIRST_ID + number,
+                owner="12345678@N00",
+                server="65535",
+                secret="0123456789",
+                image=lambda: big_jpeg,
+                title="Ein Café &#039;42' 🎈",
+                tags=("blue", "sky/2"),
+                views=18043,
+                licence=4,
+                fate=fate,
+            )
+        )
+    return world
+
+
+@pytest.fixture
+def by_fate(world):
+    return {photo.fate: photo for photo in world.photos.values()}
+
+
+@pytest.fixture
+def fake(world):
+    with FakeFlickr(world) as server:
+        yield server
+
+
+@pytest.fixture
+def connect(fake):
+    """Make clients of the fake; they are closed before it stops."""
+    clients = []
+
+    def make(key=DEMO_KEY, secret=DEMO_SECRET, *, api_url=None, read_timeout_s=READ_TIMEOUT_S):
+        client = FlickrClient(
+            key,
+            secret,
+            api_url=api_url or fake.api_url,
+            connect_timeout_s=5.0,
+            read_timeout_s=read_timeout_s,
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def client(connect):
+    return connect()
+
+
+@pytest.fixture
+def session():
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+@pytest.fixture
+def ask(fake, session):
+    """Make one plain call with the demo key; gives the response."""
+
+    def call(method, *, key=DEMO_KEY, **params):
+        wanted = {"method": method, "api_key": key, **JSON, **params}
+        return session.get(
+            fake.api_url, params={name: value for name, value in wanted.items() if value}
+        )
+
+    return call
+
+
+@pytest.fixture
+def fetch(fake, session):
+    """Get one image of a photo; gives the response, redirects not followed."""
+
+    def get(photo, size="z", *, secret=None, base=None):
+        url = urls.image_url(
+            base or fake.image_url, photo.server, photo.flickr_id, secret or photo.secret, size
+        )
+        return session.get(url, allow_redirects=False)
+
+    return get
