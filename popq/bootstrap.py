@@ -159,7 +159,7 @@ BATCH_SIZES = {"resolve": Resolve.batch_size, "download": Download.batch_size, "
 def open_rooms() -> Rooms:
     """Read the settings of this process and return its rooms.
 
-    Commands log only what a person should see; workers call `logs.configure` for more.
+    Commands log only what a person should see; workers call `logs.for_workers`.
     """
-    logs.configure("warning")
+    logs.for_commands()
     return Rooms(settings_module.load())

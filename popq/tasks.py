@@ -133,7 +133,7 @@ def serve(queue: str, threads: int) -> None:
     its own that is spawned for each, so that only the child loads torch and takes memory with it.
     """
     rooms = _rooms()
-    logs.configure(rooms.settings.log_level)
+    logs.for_workers(rooms.settings.log_level)
     if queue == "gpu":
         stop = threading.Event()
         sweeper = threading.Thread(target=_sweep_gpu, args=(rooms, stop), daemon=True)

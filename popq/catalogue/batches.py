@@ -18,6 +18,7 @@ again and again; a photo that is alone with three expiries of its own is given u
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,6 +34,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.jobs import START, finish_if_over, tries, work_of
@@ -42,6 +44,8 @@ from popq.errors import LeaseLost, Outcome
 
 #: A batch whose lease ran out this often is halved, or its lone photo given up.
 POISON_EXPIRIES: Final = 3
+#: Which time a photo's row keeps of its arrival in a state.
+_STAMPS: Final = {PhotoState.RESOLVED: "resolved_at", PhotoState.STORED: "stored_at"}
 #: Outcomes that are final after fewer tries than a job allows, since the photo is at fault.
 FINAL_AFTER: Final = {Outcome.CORRUPT: 3}
 
@@ -125,20 +129,23 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
             return shortened
 
 
-def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[Any]:
+    """Return the statement of a claim; a test reads its plan on both databases."""
     # Literals, not parameters: the partial index serves only a condition that it can recognise.
     open_ = Batch.state != literal_column("'done'")
+    # A subquery is evaluated once, so that the index can end the search at what is due.
+    now = select(db_now()).scalar_subquery()
     claimable = exists().where(Job.id == job, Job.state.in_(CLAIMABLE_JOBS))
     first = (
         select(Batch.id)
-        .where(Batch.job_id == job, open_, Batch.due <= db_now(), claimable)
+        .where(Batch.job_id == job, open_, Batch.due <= now, claimable)
         .order_by(Batch.due, Batch.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .cte("first")
     )
     expired = case((Batch.state == BatchState.LEASED, 1), else_=0)
-    take = (
+    return (
         update(Batch)
         .where(Batch.id == first.c.id)
         .values(
@@ -150,7 +157,10 @@ def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
         )
         .returning(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries)
     )
-    row = tx.execute(take).one_or_none()
+
+
+def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+    row = tx.execute(take(job, worker, lease_s)).one_or_none()
     if row is None:
         return None
     start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
@@ -278,21 +288,21 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
         return
     start = START[stage]
     ids = [move.photo for move in moves]
-    still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).with_for_update()
-    movable = set(tx.execute(still).scalars())
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).order_by(Photo.id)
+    # In order of ids, as everybody locks photos, so that no two wait for each other.
+    movable = set(tx.execute(still.with_for_update(key_share=True)).scalars())
+    groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
     moments = []
     for move in moves:
         if move.photo not in movable:
             continue
         values = {"state": move.state, "reason": move.reason, **move.values}
         row = {"b_id": move.photo} | {f"b_{name}": value for name, value in values.items()}
-        groups.setdefault(tuple(values), []).append(row)
+        groups.setdefault((_STAMPS.get(move.state), *values), []).append(row)
         if move.moments is not None:
             moments.append({"photo_id": move.photo, **move.moments})
-    for names, rows in groups.items():
+    for (stamp, *names), rows in groups.items():
         columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in names}
-        stamp = {"resolve": "resolved_at", "download": "stored_at"}.get(stage)
         if stamp is not None:
             columns[stamp] = func.now()
         same = Photo.id == bindparam("b_id")
@@ -305,7 +315,11 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
 
 
 def hand_back(tx: Tx, lease: Lease, in_s: float) -> None:
-    """Give the batch back; it may be claimed again `in_s` seconds from now."""
+    """Give the batch back; it may be claimed again `in_s` seconds from now.
+
+    One that waits for a person (infinity) may be claimed as soon as its job goes on.
+    """
+    in_s = in_s if math.isfinite(in_s) else 0.0
     values = {"state": BatchState.READY, "worker": None, "due": db_now() + in_s}
     mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
     tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))

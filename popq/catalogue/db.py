@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, Table, create_engine, event, insert
+from sqlalchemy import Connection, Double, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -79,22 +80,27 @@ class Catalogue:
             raise Misconfigured(f"Cannot make the folder of {self}: {error}.") from error
 
     @contextmanager
-    def begin(self) -> Iterator[Tx]:
+    def begin(self, *, create: bool = False) -> Iterator[Tx]:
         """Open a writing transaction: committed at the end of the block, rolled back on an error.
 
         Raises `ServiceDown` when the database does not answer and `Misconfigured` when it holds
-        no catalogue or may not be written.
+        no catalogue or may not be written. A SQLite file is made only with `create`.
         """
+        if not create:
+            self._must_exist()
         with _errors_of(self), self._writer.begin() as tx:
             yield tx
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
         """Open a reading transaction; errors as in `begin`."""
-        if not self.exists():
-            raise Misconfigured(f"There is no catalogue at {self}; make one with `popq init`.")
+        self._must_exist()
         with _errors_of(self), self._reader.connect() as tx:
             yield tx
+
+    def _must_exist(self) -> None:
+        if not self.exists():
+            raise Misconfigured(f"There is no catalogue at {self}; make one with `popq init`.")
 
     def watch(self) -> Watch | None:
         """Return a watch on commits of others (SQLite), or None where there is none to be had."""
@@ -133,6 +139,10 @@ def bulk_insert(
 
     Values go to the driver as they are (no type processing), so only numbers, text and None.
     """
+    if not rows:
+        return
+    if not rows:
+        return
     if tx.dialect.name == "postgresql":
         names = ", ".join(columns)
         cursor = tx.connection.cursor()
@@ -140,8 +150,15 @@ def bulk_insert(
             for row in rows:
                 copy.write_row(row)
         return
-    statement = insert(table).values(dict.fromkeys(columns))
-    tx.exec_driver_sql(str(statement.compile(dialect=tx.dialect)), list(map(tuple, rows)))
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - our names
+    tx.exec_driver_sql(statement, list(map(tuple, rows)))
+
+
+def insert_or_keep(tx: Tx, model: Any) -> Any:
+    """Return an INSERT that leaves a row alone whose key is there already."""
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    return dialect.insert(model).on_conflict_do_nothing()
 
 
 def _parse(url: str) -> URL:
@@ -198,7 +215,15 @@ def _errors_of(catalogue: Catalogue) -> Iterator[None]:
         text = str(error.orig)
         if "file is not a database" in text:
             raise Misconfigured(f"{catalogue} is no SQLite database; name another file.") from error
-        if "UndefinedTable" in type(error.orig).__name__:
-            message = f"{catalogue} holds no catalogue"
+        kind = type(error.orig).__name__
+        if kind in {"UndefinedTable", "UndefinedColumn"}:
+            message = f"{catalogue} holds no catalogue of this version ({_first_line(text)})"
             raise Misconfigured(f"{message}; run `popq init`.") from error
+        if kind in {"InsufficientPrivilege", "ReadOnlySqlTransaction"}:
+            message = f"{catalogue} may not be read or written ({_first_line(text)})"
+            raise Misconfigured(f"{message}; check the user's rights.") from error
         raise
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

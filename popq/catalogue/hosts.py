@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import select, update
 
-from popq.catalogue.db import Tx, db_now
+from popq.catalogue.db import Tx, db_now, insert_or_keep
 from popq.catalogue.models import Host
 
 #: A host that is left alone collects at most this many seconds' worth of calls.
@@ -32,7 +32,6 @@ class Grant:
     host: str
     permits: int
     wait_s: float
-    disabled_why: str | None = None
 
 
 def register(tx: Tx, name: str, per_hour: float) -> None:
@@ -41,19 +40,11 @@ def register(tx: Tx, name: str, per_hour: float) -> None:
     known = tx.execute(select(Host.per_hour).where(Host.name == name)).scalar_one_or_none()
     if known is None:
         # Another worker may register at the same moment; both want the same row.
-        _insert_if_absent(tx, name, per_hour, burst)
+        row = {"name": name, "per_hour": per_hour, "burst": burst}
+        tx.execute(insert_or_keep(tx, Host).values(row))
     elif known != per_hour:
         row = {"per_hour": per_hour, "burst": burst}
         tx.execute(update(Host).where(Host.name == name).values(row))
-
-
-def _insert_if_absent(tx: Tx, name: str, per_hour: float, burst: int) -> None:
-    if tx.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415 - one of the two
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # noqa: PLC0415
-    row = {"name": name, "per_hour": per_hour, "burst": burst}
-    tx.execute(insert(Host).values(row).on_conflict_do_nothing())
 
 
 def grant(tx: Tx, name: str, want: int) -> Grant:
@@ -66,7 +57,8 @@ def grant(tx: Tx, name: str, want: int) -> Grant:
     query = select(*columns, db_now().label("now")).where(Host.name == name).with_for_update()
     row = tx.execute(query).one()
     if row.disabled_why is not None:
-        return Grant(name, 0, math.inf, row.disabled_why)
+        # No time will help: the caller hands its work back, and the next claim sees why.
+        return Grant(name, 0, 0.0)
     if row.paused_until > row.now:
         return Grant(name, 0, row.paused_until - row.now)
     interval, tat = _interval(row), max(row.tat, row.now)
@@ -101,7 +93,8 @@ def disabled(tx: Tx, names: Sequence[str]) -> str | None:
 
 def _interval(row: Any) -> float:
     # A budget smaller than twice its burst (one call an hour, say) keeps half of itself.
-    return 3600.0 / float(max(row.per_hour - row.burst, row.per_hour / 2))
+    # Calls of an hour may come from grants of the last seconds before it.
+    return (3600.0 + GRANT_VALID_S) / float(max(row.per_hour - row.burst, row.per_hour / 2))
 
 
 def _there(row: Any) -> int:

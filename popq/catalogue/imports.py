@@ -68,6 +68,8 @@ _INCOMING: Final = Table(
     Column("image_url", Text),
     prefixes=["TEMPORARY"],
 )
+#: Any number that no other user of the same PostgreSQL database takes a lock on.
+_IMPORT_LOCK: Final = 0x706F7072
 _COLUMNS: Final = IncomingPhoto._fields
 _new = _INCOMING.c
 
@@ -81,6 +83,9 @@ def merge(tx: Tx, chunks: Iterable[list[IncomingPhoto]]) -> Merged:
     _INCOMING.create(tx)
     for chunk in chunks:
         bulk_insert(tx, _INCOMING, _COLUMNS, chunk)
+    if tx.dialect.name == "postgresql":
+        # One import at a time (SQLite: always), so that each sees the photos of the one before.
+        tx.execute(select(func.pg_advisory_xact_lock(_IMPORT_LOCK)))
     merged = Merged()
     _refuse_purged(tx, merged)
     rows, distinct = tx.execute(
@@ -137,17 +142,16 @@ def _refuse_conflicts(tx: Tx, merged: Merged) -> int:
 
 
 def _drop_repeats(tx: Tx) -> None:
-    """Keep one row a photo: the first with an image URL, else the first."""
-    best = func.row_number().over(
-        partition_by=_new.flickr_id,
-        order_by=[case((_new.label.is_(None), 1), else_=0), _no_url(_new.image_url), _new.line],
-    )
+    """Keep one row a photo: with a label, an image URL, an owner; ties go by text, not by line."""
+    known = [_missing(column) for column in (_new.label, _new.image_url, _new.owner)]
+    by_text = [_new.image_url, _new.owner, _new.page_url, _new.line]
+    best = func.row_number().over(partition_by=_new.flickr_id, order_by=[*known, *by_text])
     ranked = select(_new.line, best.label("rank")).subquery()
     repeats = select(ranked.c.line).where(ranked.c.rank > 1)
     tx.execute(delete(_INCOMING).where(_new.line.in_(repeats)))
 
 
-def _no_url(column: Any) -> Any:
+def _missing(column: Any) -> Any:
     return case((column.is_(None), 1), else_=0)
 
 
@@ -171,6 +175,9 @@ def _update_known(tx: Tx) -> None:
         "state": case((found, PhotoState.RESOLVED), else_=Photo.state),
     }
     same = Photo.flickr_id == _new.flickr_id
+    # Lock them in order of ids first, as a settle does, so that no two wait for each other.
+    in_order = select(Photo.id).join(_INCOMING, same).where(_changes()).order_by(Photo.id)
+    tx.execute(in_order.with_for_update(of=Photo, key_share=True)).all()
     tx.execute(update(Photo).where(same, _changes()).values(values))
 
 

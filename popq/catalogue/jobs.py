@@ -14,12 +14,15 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Select,
     exists,
     func,
     insert,
     literal,
+    null,
     select,
     type_coerce,
+    union_all,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -90,17 +93,10 @@ def enqueue(
     gains the work that no open batch of it covers. Takes the first `limit` photos by id, if given.
     """
     job, new = _active_or_new(tx, stage, run_id, requested_by)
-    open_batch = exists().where(
-        Batch.job_id == job,
-        Batch.state != BatchState.DONE,
-        Photo.id.between(Batch.lo, Batch.hi),
-    )
-    work = select(Photo.id).where(work_of(stage, run_id))
-    if not new:
-        work = work.where(~open_batch)
-    chosen = work.order_by(Photo.id).limit(limit).subquery()
-    position = type_coerce(func.row_number().over(order_by=chosen.c.id), BigInteger) - 1
-    numbered = select(chosen.c.id, (position // size).label("part")).subquery()
+    chosen = _uncovered(job, work_of(stage, run_id)).limit(limit).subquery()
+    place = func.row_number().over(partition_by=chosen.c.gap, order_by=chosen.c.id)
+    part = ((type_coerce(place, BigInteger) - 1) // size).label("part")
+    numbered = select(chosen.c.id, chosen.c.gap, part).subquery()
     ranges = (
         select(
             literal(job),
@@ -109,16 +105,40 @@ def enqueue(
             func.count(),
             db_now(),
         )
-        .group_by(numbered.c.part)
+        .group_by(numbered.c.gap, numbered.c.part)
         .order_by(func.min(numbered.c.id))
     )
-    before = _totals(tx, job)
-    tx.execute(insert(Batch).from_select(["job_id", "lo", "hi", "photos", "due"], ranges))
-    after = _totals(tx, job)
-    if after[1] == 0:
-        # Nothing to do, and nothing under way: the job ends as it began.
-        finish(tx, job, JobState.DONE)
-    return Enqueued(job, after[0] - before[0], after[1] - before[1], new)
+    cut = insert(Batch).from_select(["job_id", "lo", "hi", "photos", "due"], ranges)
+    gained = tx.execute(cut.returning(Batch.photos)).scalars().all()
+    if not gained:
+        # Nothing to do: unless something is under way, the job ends as it began.
+        finish_if_over(tx, job)
+    return Enqueued(job, sum(gained), len(gained), new)
+
+
+def _uncovered(job: int, is_work: ColumnElement[bool]) -> Select[Any]:
+    """Select (id, gap) of the work that no open batch of the job covers, in order of ids.
+
+    `gap` counts the open batches that begin below: no new range may reach over one of them. One
+    sweep over photos and batches, sorted together, since a join of the two takes their product.
+    """
+    work = select(Photo.id.label("at"), null().label("reach"), literal(1).label("photo"))
+    open_ = (Batch.job_id == job) & (Batch.state != BatchState.DONE)
+    marks = union_all(
+        select(Batch.lo.label("at"), Batch.hi.label("reach"), literal(0).label("photo")).where(open_),
+        work.where(is_work),
+    ).subquery()
+    # A batch sorts before the photo that it begins with.
+    so_far: Any = {"order_by": [marks.c.at, marks.c.photo]}
+    swept = select(
+        marks.c.at,
+        marks.c.photo,
+        func.max(marks.c.reach).over(**so_far).label("reach"),
+        func.count(marks.c.reach).over(**so_far).label("gap"),
+    ).subquery()
+    free = func.coalesce(swept.c.reach, 0) < swept.c.at
+    found = select(swept.c.at.label("id"), swept.c.gap).where(swept.c.photo == 1, free)
+    return found.order_by(swept.c.at)
 
 
 def _active_or_new(
@@ -142,17 +162,11 @@ def _active_or_new(
     return active, False
 
 
-def _totals(tx: Tx, job: int) -> tuple[int, int]:
-    query = select(func.coalesce(func.sum(Batch.photos), 0), func.count())
-    photos, batches = tx.execute(query.where(Batch.job_id == job)).one()
-    return int(photos), int(batches)
-
-
 def find_active(tx: Tx, stage: str, run_id: int | None = None) -> int | None:
     """Return the id of the stage's active job, if there is one; its row is locked."""
     same_run = Job.run_id == run_id if run_id is not None else Job.run_id.is_(None)
     query = select(Job.id).where(Job.stage == stage, same_run, Job.state.in_(ACTIVE_JOBS))
-    return tx.execute(query.with_for_update()).scalar_one_or_none()
+    return tx.execute(query.with_for_update(key_share=True)).scalar_one_or_none()
 
 
 def claimable(tx: Tx, stages: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -211,7 +225,10 @@ def finish(tx: Tx, job: int, state: JobState) -> None:
 def finish_if_over(tx: Tx, job: int) -> bool:
     """End the job when its last batch is closed; return whether it is over."""
     # The lock makes two workers that close the last two batches take turns, so one of them sees.
-    state = tx.execute(select(Job.state).where(Job.id == job).with_for_update()).scalar_one()
+    # Not the strongest lock: rows of `failures` written before hold the job's key, and two that
+    # hold it may not wait for each other.
+    row = select(Job.state).where(Job.id == job).with_for_update(key_share=True)
+    state = tx.execute(row).scalar_one()
     still_open = exists().where(Batch.job_id == job, Batch.state != BatchState.DONE)
     if state not in ACTIVE_JOBS or tx.execute(select(still_open)).scalar_one():
         return state not in ACTIVE_JOBS

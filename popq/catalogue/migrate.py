@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import func, select
 
 import popq
 from popq.catalogue.db import Catalogue
 from popq.errors import Misconfigured
+
+
+#: Any number that no other user of the same PostgreSQL database takes a lock on.
+_UPGRADE_LOCK: Final = 0x706F7071
 
 
 def migrations_folder() -> Path:
@@ -41,7 +47,10 @@ def upgrade(catalogue: Catalogue) -> str | None:
     Raises `Misconfigured` for a catalogue that a newer popq made.
     """
     catalogue.create_folder()
-    with catalogue.begin() as tx:
+    with catalogue.begin(create=True) as tx:
+        if not catalogue.is_sqlite:
+            # Others that upgrade at the same moment wait here (SQLite: in BEGIN IMMEDIATE).
+            tx.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         before = MigrationContext.configure(tx).get_current_revision()
         known = {script.revision for script in _scripts().walk_revisions()}
         if before is not None and before not in known:
@@ -55,7 +64,7 @@ def upgrade(catalogue: Catalogue) -> str | None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
 

@@ -17,12 +17,14 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Dialect,
     Double,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     Text,
+    TypeDecorator,
     func,
     text,
 )
@@ -42,6 +44,23 @@ from popq.catalogue.states import (
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """A moment, always with its time zone (UTC): SQLite forgets it, PostgreSQL converts it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
+        del dialect
+        return None if value is None else value.astimezone(dt.UTC)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:
+        del dialect
+        if value is None:
+            return None
+        return value.astimezone(dt.UTC) if value.tzinfo else value.replace(tzinfo=dt.UTC)
+
+
 class Base(DeclarativeBase):
     """Base of all models: stable constraint names, so that migrations can speak of them."""
 
@@ -58,7 +77,7 @@ class Base(DeclarativeBase):
         int: BigInteger(),
         str: Text(),
         float: Double(),
-        dt.datetime: DateTime(timezone=True),
+        dt.datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         list[float]: JSON(),
     }

@@ -34,7 +34,8 @@ def photo(tx: Tx, photo_id: int) -> dict[str, Any]:
     """
     columns = Photo.__table__.c
     for key in (Photo.flickr_id, Photo.id):
-        row = tx.execute(select(*columns).where(key == photo_id)).one_or_none()
+        fits = abs(photo_id) < 2**63
+        row = tx.execute(select(*columns).where(key == photo_id)).one_or_none() if fits else None
         if row is not None:
             break
     else:

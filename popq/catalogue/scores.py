@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.sql.expression import bindparam
 
-from popq.catalogue.db import Tx
+from popq.catalogue.db import Tx, insert_or_keep
 from popq.catalogue.models import Photo, Score
 from popq.catalogue.states import PhotoState
 
@@ -47,7 +47,8 @@ def record(tx: Tx, run: int, scored: Sequence[Scored]) -> int:
             "tier": bindparam("b_tier"),
             "probabilities": bindparam("b_probabilities"),
         }
-        tx.execute(insert(Score).values(values), rows)
+        # A worker that lost its lease may write the same row at this moment.
+        tx.execute(insert_or_keep(tx, Score).values(values), rows)
     return len(rows)
 
 

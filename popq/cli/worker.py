@@ -52,7 +52,7 @@ def worker_command(queues: str, concurrency: int | None) -> None:
 
 
 def _poll(rooms: Rooms, queue: str) -> None:
-    logs.configure(rooms.settings.log_level)
+    logs.for_workers(rooms.settings.log_level)
     with rooms.catalogue.read():
         pass  # no catalogue is an error now, not a line in the log every two seconds
     stop = threading.Event()

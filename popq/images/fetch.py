@@ -35,6 +35,7 @@ from urllib3.exceptions import HTTPError
 
 from popq import __version__
 from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
+from popq.images.store import write_whole
 
 #: The name of the image host's row in the catalogue's `hosts`.
 HOST = "images"
@@ -175,16 +176,14 @@ class ImageClient:
         size = 0
         with ExitStack() as stack:
             with _naming(path):
-                file = stack.enter_context(path.open("wb"))
+                file = stack.enter_context(path.open("wb", buffering=0))
             for chunk in _body(response, deadline, self._max_bytes):
                 size += len(chunk)
                 if size > self._max_bytes:
                     raise self._too_large(response.url)
                 digest.update(chunk)
                 with _naming(path):
-                    file.write(chunk)
-            with _naming(path):
-                file.flush()
+                    write_whole(file, chunk)
         if size == 0:
             raise Transient(f"{response.url}: an empty body", http_status=response.status_code)
         return Fetched(digest.hexdigest(), size, response.headers.get("Content-Type", ""))

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from popq.errors import BadInput, Misconfigured, Permanent, Transient
 from popq.images.decode import SIDE, crop, decode
-from popq.images.store import sync
+from popq.images.store import sync, write_whole
 
 #: Rows between two records of progress: about two seconds of work on two cores.
 BLOCK = 1024
@@ -95,15 +95,14 @@ def build(
         raise BadInput("a pack of no photos cannot be built; download some first")
     done = _begin(folder, fingerprint, len(keys))
     with _naming(folder):
-        file = (folder / _PIXELS).open("r+b")
+        file = (folder / _PIXELS).open("r+b", buffering=0)
     with file, closing(_rows(keys[done:], read, workers)) as rows:
         file.seek(done * _ROW_BYTES)
         file.truncate()
         for row, pixels in enumerate(rows, start=done + 1):
             with _naming(folder):
-                file.write(pixels)
+                write_whole(file, pixels)
                 if row % BLOCK == 0 or row == len(keys):
-                    file.flush()
                     os.fsync(file.fileno())
                     _record(folder, fingerprint, len(keys), row)
             if on_progress is not None:

@@ -8,6 +8,7 @@ file or nothing. Object stores (`s3://…`) give the same by themselves: a put s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -162,6 +164,15 @@ class Store:
         except OSError as error:
             message = f"the store {self.url} refuses {key}: {error}. Free space there, correct its"
             raise Misconfigured(f"{message} permissions or set POPQ_STORE_URL.") from error
+
+
+def write_whole(file: FileIO, data: bytes) -> None:
+    """Write all of `data` to an unbuffered file; raises `OSError` when only a part finds room.
+
+    Unbuffered, since a buffer that could not be written fails again, unnamed, at closing.
+    """
+    if file.write(data) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _make_folder(folder: Path) -> None:

@@ -87,7 +87,7 @@ class Permits:
                 self._expires = time.monotonic() + hosts.GRANT_VALID_S
                 return
             waits.append(granted.wait_s)
-        raise OutOfPermits(min(waits, default=math.inf))
+        raise OutOfPermits(min(waits))
 
 
 class Stage(Protocol):
@@ -316,7 +316,7 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
 def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace) -> float:
     with catalogue.begin() as tx:
         wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s)
-    log.warning("host paused", host=error.host, seconds=round(wait_s), why=str(error))
+    log.warning("host paused", host=error.host, seconds=round(wait_s, 1), why=str(error))
     return wait_s
 
 

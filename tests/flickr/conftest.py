@@ -6,7 +6,6 @@ import io
 
 import pytest
 import requests
-from hypothesis import settings
 from PIL import Image
 
 from popq.flickr import urls
@@ -16,10 +15,6 @@ from popq.flickr.fake.world import FakePhoto, Fate, World
 
 READ_TIMEOUT_S = 5.0
 JSON = {"format": "json", "nojsoncallback": "1"}
-
-settings.register_profile("popq", deadline=None)  # no test measures time
-settings.load_profile("popq")
-
 
 FIRST_ID = 52000000000
 

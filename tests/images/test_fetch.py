@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
@@ -373,6 +374,14 @@ def test_what_is_no_web_address_is_permanent(client, path, url):
 def test_a_path_that_cannot_be_written_is_misconfigured(client, server, tmp_path):
     with pytest.raises(Misconfigured, match="nowhere"):
         client.fetch(f"{server.url}/photo.jpg", tmp_path / "nowhere" / "part")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's disk that is full")
+def test_a_full_disk_is_misconfigured(client, server, path):
+    path.symlink_to("/dev/full")
+    with pytest.raises(Misconfigured, match="No space left"):
+        client.fetch(f"{server.url}/photo.jpg", path)
+    assert not path.is_symlink()
 
 
 def test_a_failure_removes_what_was_there_before(client, server, path):

@@ -189,6 +189,32 @@ def test_a_killed_build_leaves_a_pack_that_does_not_open(tmp_path):
     assert built(folder).count == 30
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from popq.errors import Misconfigured
+from popq.images.pack import build
+
+folder, photo = map(Path, sys.argv[1:])
+limit = 5 * 256 * 256 * 3 + 1000
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    build(folder, "a", ["photo"] * 9, lambda key: photo.open("rb"), workers=1, on_progress=None)
+except Misconfigured as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_disk_that_fills_up_is_misconfigured(tmp_path):
+    folder, path = tmp_path / "pack", tmp_path / "photo.jpg"
+    path.write_bytes(FILES[KEYS[0]])
+    command = [sys.executable, "-c", FULL, folder, path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_open_pack_survives_the_build_of_another_in_its_folder(tmp_path):
     old = built(tmp_path)
     before = old.pixels.sum(dtype=np.int64)

@@ -1,0 +1,166 @@
+"""Setting a scene in a catalogue: photos, jobs, leases, runs, in a few words each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import insert, text
+
+from popq.catalogue import batches, datasets, jobs, runs
+from popq.catalogue.batches import Lease, Move, Tally
+from popq.catalogue.db import Catalogue
+from popq.catalogue.models import Base, Photo, PhotoMoments
+from popq.catalogue.states import PhotoState
+
+LEASE_S = 60.0
+DATASET = {
+    "count": 1,
+    "tiers": 2,
+    "cuts": [0.5],
+    "tier_labels": [0.0, 1.0],
+    "tie_rule": "upper",
+    "split_rule": "photo",
+    "val": 0.2,
+    "test": 0.0,
+    "seed": 0,
+    "salt": "popq:0",
+    "fingerprint": "f00d",
+}
+
+
+class Scene:
+    """One catalogue, and what a test does to it, each step in a transaction of its own."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def photo(self, **values: Any) -> int:
+        """Insert one photo (listed, unless its values say otherwise) and return its id."""
+        row = {"page_url": "https://www.flickr.com/photo.gne?id=1", **values}
+        if "source_key" not in row and "flickr_id" not in row:
+            row["flickr_id"] = 52_000_000_000 + self.scalar("SELECT count(*) FROM photos")
+        with self.catalogue.begin() as tx:
+            return tx.execute(insert(Photo).values(row).returning(Photo.id)).scalar_one()
+
+    def photos(self, count: int, state: str = "listed") -> list[int]:
+        """Insert photos with consecutive ids and return the ids."""
+        first = self.scalar("SELECT coalesce(max(flickr_id), 52000000000) + 1 FROM photos")
+        rows = [
+            {
+                "flickr_id": first + n,
+                "page_url": f"https://www.flickr.com/photo.gne?id={first + n}",
+                "label": float(n),
+                "owner": f"{n % 3}@N00",
+                "state": state,
+                "image_url": None if state == "listed" else f"https://live.staticflickr.com/{n}.jpg",
+                "file_key": f"{n}.jpg" if state == "stored" else None,
+                "sha256": f"{n:064x}" if state == "stored" else None,
+            }
+            for n in range(count)
+        ]
+        with self.catalogue.begin() as tx:
+            found = tx.execute(insert(Photo).returning(Photo.id, sort_by_parameter_order=True), rows)
+            ids = list(found.scalars())
+            if state == "stored":
+                sums = [{"photo_id": i, **moments(i)} for i in ids]
+                tx.execute(insert(PhotoMoments), sums)
+        return ids
+
+    def enqueue(self, stage: str = "resolve", *, size: int = 10, **options: Any) -> jobs.Enqueued:
+        with self.catalogue.begin() as tx:
+            return jobs.enqueue(tx, stage, size=size, **options)
+
+    def claim(self, job: int, worker: str = "w1", lease_s: float = LEASE_S) -> Lease | None:
+        with self.catalogue.begin() as tx:
+            return batches.claim(tx, job, worker, lease_s)
+
+    def work(self, lease: Lease, max_tries: int | None = 4) -> list[int]:
+        with self.catalogue.read() as tx:
+            return [photo.id for photo in batches.work(tx, lease, max_tries)]
+
+    def settle(self, lease: Lease, moves=(), failures=(), tally=None, lease_s=LEASE_S) -> None:
+        tally = tally or Tally(moved=len(moves), failed=len(failures))
+        with self.catalogue.begin() as tx:
+            batches.settle(tx, lease, moves, failures, tally, lease_s=lease_s)
+
+    def close(self, lease: Lease, moves=(), failures=()) -> None:
+        """Settle and close in one transaction, as the engine does."""
+        tally = Tally(moved=len(moves), failed=len(failures))
+        with self.catalogue.begin() as tx:
+            batches.settle(tx, lease, moves, failures, tally, lease_s=LEASE_S)
+            batches.close(tx, lease)
+
+    def hand_back(self, lease: Lease, in_s: float = 0.0) -> None:
+        with self.catalogue.begin() as tx:
+            batches.hand_back(tx, lease, in_s)
+
+    def expire(self, lease: Lease) -> None:
+        """Let the batch's lease run out now."""
+        self.do("UPDATE batches SET due = 0 WHERE id = :id", id=lease.batch)
+
+    def dataset(self, name: str = "d1", members=()) -> int:
+        with self.catalogue.begin() as tx:
+            return datasets.create(tx, {**DATASET, "name": name}, members)
+
+    def run(self, dataset: int | None = None, *, done: bool = False) -> int:
+        """Make a training run, finished if `done`."""
+        with self.catalogue.begin() as tx:
+            found = datasets.find(tx, "d1")
+        if dataset is None:
+            dataset = self.dataset() if found is None else found.id
+        with self.catalogue.begin() as tx:
+            run = runs.create(tx, dataset, {"epochs": 2}, seed=0)
+            if done:
+                term = runs.claim(tx, run, "trainer", LEASE_S)
+                runs.finish(tx, run, term, weights_sha256="beef", best_epoch=1)
+        return run
+
+    def do(self, statement: str, **values: Any) -> int:
+        with self.catalogue.begin() as tx:
+            return tx.execute(text(statement), values).rowcount
+
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        with self.catalogue.read() as tx:
+            return [tuple(row) for row in tx.execute(text(query), values)]
+
+    def scalar(self, query: str, **values: Any) -> Any:
+        return self.rows(query, **values)[0][0]
+
+    def states(self) -> dict[int, str]:
+        return dict(self.rows("SELECT id, state FROM photos ORDER BY id"))
+
+    def everything(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return every row of every table, to see that nothing changed."""
+        return {
+            table.name: sorted(self.rows(f"SELECT * FROM {table.name}"), key=repr)
+            for table in Base.metadata.sorted_tables
+        }
+
+
+def moments(seed: int) -> dict[str, int]:
+    names = ("sum_r", "sum_g", "sum_b", "square_r", "square_g", "square_b")
+    return {"pixels": 65536, **{name: seed * 1000 + n for n, name in enumerate(names)}}
+
+
+def resolved(photo: int) -> Move:
+    return Move(photo, PhotoState.RESOLVED, values={"image_url": f"https://x/{photo}.jpg"})
+
+
+def stored(photo: int) -> Move:
+    values = {"file_key": f"{photo}.jpg", "sha256": f"{photo:064x}", "bytes": 10}
+    return Move(photo, PhotoState.STORED, values=values, moments=moments(photo))
+
+
+def at_once(*steps: Callable[[], Any]) -> list[Any]:
+    """Run each step in a thread of its own, all let go together; return what they returned."""
+    start = threading.Barrier(len(steps))
+
+    def body(step: Callable[[], Any]) -> Any:
+        start.wait()
+        return step()
+
+    with ThreadPoolExecutor(len(steps)) as pool:
+        return [future.result() for future in [pool.submit(body, step) for step in steps]]

@@ -1,0 +1,174 @@
+"""Migrations make the catalogue that the models describe, and refuse what they do not know."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from catalogue.scene import Scene, at_once
+from sqlalchemy import create_engine, inspect, text
+
+from popq.catalogue import migrate
+from popq.catalogue.db import Catalogue
+from popq.catalogue.models import Base
+from popq.errors import Misconfigured
+
+HEAD = "0001"
+
+
+@pytest.fixture
+def bare(bare_url):
+    catalogue = Catalogue(bare_url)
+    yield catalogue
+    catalogue.close()
+
+
+def test_migrations_and_models_agree(catalogue):
+    with catalogue.read() as tx:
+        assert compare_metadata(MigrationContext.configure(tx), Base.metadata) == []
+
+
+def test_constraints_and_defaults_in_the_database_are_those_of_the_models(catalogue, bare_url):
+    """What Alembic does not compare: CHECKs, keys, server defaults, index conditions."""
+    engine = create_engine(bare_url)
+    if engine.dialect.name != ("sqlite" if catalogue.is_sqlite else "postgresql"):
+        engine.dispose()
+        pytest.skip("the other database")
+    Base.metadata.create_all(engine)
+    with engine.connect() as models, catalogue.read() as migrated:
+        assert _shape(migrated) == _shape(models)
+    engine.dispose()
+
+
+def _shape(tx):
+    if tx.dialect.name == "postgresql":
+        checks = "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        queries = (
+            f"{checks} WHERE connamespace = 'public'::regnamespace AND conrelid <> 0",
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+            "SELECT table_name || '.' || column_name, concat_ws(' ', column_default, is_nullable)"
+            " FROM information_schema.columns c JOIN information_schema.tables t"
+            " USING (table_schema, table_name)"
+            " WHERE table_schema = 'public' AND table_type = 'BASE TABLE'",
+        )
+        rows = [tuple(row) for query in queries for row in tx.execute(text(query))]
+        return {row for row in rows if not row[0].startswith("alembic_version")}
+    shape = set()
+    inspector = inspect(tx)
+    for name in Base.metadata.tables:
+        for check in inspector.get_check_constraints(name):
+            shape.add((name, "check", check["name"], " ".join(check["sqltext"].split())))
+        for column in inspector.get_columns(name):
+            default = (column["default"] or "").strip("()").replace(" ", "")
+            shape.add((name, column["name"], column["nullable"], default))
+        for key in inspector.get_foreign_keys(name):
+            shape.add((name, "foreign key", key["name"], str(key["options"])))
+    indexes = text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    return shape | {(row[0], " ".join(row[1].split())) for row in tx.execute(indexes)}
+
+
+def test_upgrade_from_nothing_tells_that_there_was_nothing(bare):
+    assert migrate.versions(bare) == (None, HEAD)
+    assert migrate.upgrade(bare) is None
+    assert migrate.versions(bare) == (HEAD, HEAD)
+
+
+def test_asking_for_versions_makes_no_file(tmp_path):
+    catalogue = Catalogue(f"sqlite:///{tmp_path / 'none.db'}")
+    assert migrate.versions(catalogue) == (None, HEAD)
+    catalogue.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upgrading_twice_changes_nothing(catalogue):
+    scene = Scene(catalogue)
+    scene.photos(3)
+    before = scene.everything()
+    assert migrate.upgrade(catalogue) == HEAD
+    assert scene.everything() == before
+
+
+def test_upgrade_makes_the_folders_of_a_file(tmp_path):
+    catalogue = Catalogue(f"sqlite:///{tmp_path / 'a' / 'b' / 'popq.db'}")
+    migrate.upgrade(catalogue)
+    assert migrate.versions(catalogue) == (HEAD, HEAD)
+    catalogue.close()
+
+
+def test_several_processes_may_upgrade_a_new_database_at_once(bare_url):
+    doors = [Catalogue(bare_url) for _ in range(4)]
+    before = at_once(*(lambda door=door: migrate.upgrade(door) for door in doors))
+    assert sorted(before, key=str) == [HEAD, HEAD, HEAD, None]
+    for door in doors:
+        door.close()
+
+
+def test_a_newer_catalogue_is_refused_and_left_alone(bare):
+    migrate.upgrade(bare)
+    scene = Scene(bare)
+    scene.do("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Misconfigured, match=r"newer popq \(migration 9999\); upgrade popq"):
+        migrate.upgrade(bare)
+    assert scene.scalar("SELECT version_num FROM alembic_version") == "9999"
+
+
+def test_a_failed_migration_leaves_nothing_behind(bare):
+    with bare.begin() as tx:
+        tx.execute(text("CREATE TABLE scores (mine INTEGER)"))  # in the way of ours
+    with pytest.raises(Exception, match="scores"):
+        migrate.upgrade(bare)
+    with bare.read() as tx:
+        assert inspect(tx).get_table_names() == ["scores"]
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("Dear diary, this is no database. " * 100)
+    catalogue = Catalogue(f"sqlite:///{path}")
+    for use in (migrate.upgrade, migrate.versions):
+        with pytest.raises(Misconfigured, match="is no SQLite database; name another file"):
+            use(catalogue)
+    catalogue.close()
+    assert path.read_text().startswith("Dear diary")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    catalogue = Catalogue(f"sqlite:///{tmp_path / 'file' / 'popq.db'}")
+    with pytest.raises(Misconfigured, match="Cannot make the folder"):
+        migrate.upgrade(catalogue)
+    catalogue.close()
+
+
+AS_NOBODY = """
+import os, sys
+from popq.catalogue import migrate
+from popq.catalogue.db import Catalogue
+from popq.errors import Misconfigured
+if os.geteuid() == 0:
+    os.setegid(65534); os.seteuid(65534)
+catalogue = Catalogue("sqlite:///" + sys.argv[1])
+try:
+    migrate.upgrade(catalogue)
+except Misconfigured as error:
+    print(error)
+catalogue.close()
+"""
+
+
+def test_a_read_only_folder_is_named(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readonly")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        if parent.stat().st_uid == os.getuid():
+            parent.chmod(0o755)
+    folder.chmod(0o555)
+    command = [sys.executable, "-c", AS_NOBODY, str(folder / "popq.db")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "cannot be opened for writing" in done.stdout
+    assert str(folder) in done.stdout
+
+

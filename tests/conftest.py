@@ -1,0 +1,21 @@
+"""What all tests share: no settings from outside, and Hypothesis that times nothing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes on a shared, busy machine says nothing of the code.
+settings.register_profile("popq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("popq")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch, tmp_path_factory):
+    """Run each test with popq's defaults, in an empty folder of its own."""
+    for name in list(os.environ):
+        if name.startswith("POPQ_") and not name.startswith("POPQ_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from houses import FIRST_ID, house, jpeg, quiet, small_world
+
+from popq import api
+from popq.errors import Misconfigured
+from popq.flickr.fake.faults import Fault, Faults, Host
+from popq.flickr.fake.world import Fate
+from popq.images.decode import crop, decode
+
+
+def resolved(home, tmp_path):
+    api.import_list(home.rooms, home.list_files(tmp_path))
+    api.work(home.rooms, "resolve", on_progress=quiet)
+
+
+def download(home):
+    return api.work(home.rooms, "download", on_progress=quiet)
+
+
+def test_a_photo_is_stored_whole_and_measured_exactly(tmp_path):
+    with house(tmp_path, small_world(2)) as home:
+        resolved(home, tmp_path)
+        done = download(home)
+        assert (done.state, done.moved, done.left) == ("done", 2, 0)
+        columns = "state, file_key, sha256, bytes, width, height, format"
+        (row,) = home.sql(f"SELECT {columns} FROM photos WHERE id = 2")
+        data = jpeg(1)
+        assert row == (
+            "stored",
+            row[1],
+            hashlib.sha256(data).hexdigest(),
+            len(data),
+            300,
+            280,
+            "JPEG",
+        )
+        with home.rooms.store.open(row[1]) as file:
+            pixels = np.asarray(crop(decode(file).image), dtype=np.int64)
+        sums = home.sql(
+            "SELECT pixels, sum_r, sum_g, sum_b, square_r, square_g, square_b"
+            " FROM moments WHERE photo_id = 2"
+        )
+        flat = pixels.reshape(-1, 3)
+        assert sums == [(len(flat), *flat.sum(axis=0), *(flat**2).sum(axis=0))]
+
+
+def test_photos_leave_with_the_reason_that_the_image_host_gives(tmp_path):
+    fates = (Fate.IMAGE_GONE, Fate.IMAGE_PRIVATE, Fate.PLACEHOLDER, Fate.HTML, Fate.CORRUPT)
+    with house(tmp_path, small_world(6, fates=fates)) as home:
+        resolved(home, tmp_path)
+        done = download(home)
+        assert (done.moved, done.exited, done.left) == (1, 5, 0)
+        assert home.sql("SELECT state, reason FROM photos ORDER BY id") == [
+            ("gone", "gone"),
+            ("gone", "private"),
+            ("gone", "placeholder"),
+            ("gone", "placeholder"),
+            ("rejected", "corrupt"),
+            ("stored", None),
+        ]
+        # Corrupt is final after three tries, gone only after every size was asked for.
+        tries = home.flickr.counters()["image_calls_per_photo"]
+        assert (tries[str(FIRST_ID + 28)], tries[str(FIRST_ID)]) == (3, 6)
+
+
+def test_a_photo_without_the_preferred_size_comes_in_another(tmp_path):
+    with house(tmp_path, small_world(1), image_size="b") as home:
+        resolved(home, tmp_path)
+        assert download(home).moved == 1
+        ((url,),) = home.sql("SELECT image_url FROM photos")
+        assert url.endswith("_z.jpg")
+
+
+def test_passing_faults_and_a_429_of_the_image_host_lose_nothing(tmp_path):
+    faults = Faults()
+    for number, fault in enumerate([Fault.ERROR_502, Fault.CUT, Fault.RESET, Fault.ERROR_504]):
+        faults.fail_photo(FIRST_ID + 7 * number, fault, host=Host.IMAGE)
+    faults.throttle_for(0.4, host=Host.IMAGE, after_calls=12)
+    with house(tmp_path, small_world(30), faults) as home:
+        resolved(home, tmp_path)
+        done = download(home)
+        assert (done.moved, done.failed_tries, done.left) == (30, 4, 0)
+        assert home.flickr.counters()["statuses"]["image"]["429"] >= 1
+
+
+def test_a_store_that_refuses_pauses_the_job_and_loses_nothing(tmp_path):
+    in_the_way = tmp_path / "store"
+    in_the_way.write_text("a file where a folder should be")
+    with house(tmp_path, small_world(3), store_url=str(in_the_way)) as home:
+        resolved(home, tmp_path)
+        with pytest.raises(Misconfigured, match="store"):
+            download(home)
+        assert home.sql("SELECT state FROM jobs WHERE stage = 'download'") == [("paused",)]
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+        in_the_way.unlink()
+        assert download(home).moved == 3
+
+
+def test_no_scratch_files_are_left_behind(tmp_path):
+    with house(tmp_path, small_world(4, fates=(Fate.CORRUPT, Fate.HTML))) as home:
+        resolved(home, tmp_path)
+        download(home)
+        assert list(home.rooms.store.scratch().iterdir()) == []
+
+
+def test_downloading_again_fetches_nothing(tmp_path):
+    with house(tmp_path, small_world(3)) as home:
+        resolved(home, tmp_path)
+        download(home)
+        again = download(home)
+        assert (again.photos, again.state) == (0, "done")
+        assert sum(home.flickr.counters()["images_per_second"].values()) == 3

@@ -1,0 +1,173 @@
+"""Training and scoring share one stored house: both load torch, and a run takes seconds."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from houses import house, quiet, small_world
+
+from popq import api
+from popq.errors import BadInput, PopqError
+from popq.images import pack
+from popq.stages import train
+from popq.stages.dataset import Spec
+from popq.stats.moments import Moments, mean_std
+
+SMALL = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    with house(folder, small_world(48, owners=12)) as home:
+        api.import_list(home.rooms, home.list_files(folder))
+        for stage in ("resolve", "download"):
+            api.work(home.rooms, stage, on_progress=quiet)
+        api.make_dataset(home.rooms, Spec("main", val=0.3))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def trained(stored):
+    run = api.new_run(stored.rooms, "main", "default", SMALL)
+    return api.train(stored.rooms, run, on_progress=quiet)
+
+
+def test_a_run_records_its_epochs_its_weights_and_its_metrics(stored, trained):
+    assert trained["state"] == "done"
+    assert [epoch["epoch"] for epoch in trained["epochs"]] == [1, 2]
+    assert len(trained["weights_sha256"]) == 64
+    judged = trained["metrics"]
+    best = trained["epochs"][trained["best_epoch"] - 1]
+    assert judged["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-9)
+    validated = stored.sql("SELECT count(*) FROM members WHERE split = 'val'")
+    assert judged["n"] == np.sum(judged["confusion"]) == validated[0][0]
+    assert set(judged["without_pixels"]) == {
+        "majority",
+        "nearest_id",
+        "nearest_id_25",
+        "mean_colour",
+    }
+    assert 0 <= judged["p_chance"] <= 1
+
+
+def test_the_packs_training_split_has_the_mean_and_std_that_sql_says(stored, trained):
+    (row,) = stored.sql("SELECT fingerprint, count FROM datasets WHERE name = 'main'")
+    folder = stored.rooms.settings.data_dir / "packs" / row[0][:16]
+    packed = pack.open_pack(folder, row[0], row[1])
+    splits = stored.sql("SELECT split FROM members WHERE dataset_id = 1 ORDER BY photo_id")
+    training = np.flatnonzero([split == "train" for (split,) in splits])
+    found = mean_std(Moments(*packed.channel_moments(training)))
+    described = api.make_dataset(stored.rooms, Spec("main", val=0.3))
+    assert [list(part) for part in found] == [described["mean"], described["std"]]
+
+
+def test_every_stored_photo_gets_a_score_and_a_second_time_does_nothing(stored, trained):
+    done = api.work(stored.rooms, "score", on_progress=quiet)
+    assert (done.moved, done.left) == (48, 0)
+    rows = stored.sql(
+        "SELECT score, predicted_tier, probabilities, tier, url FROM scored_photos"
+        f" WHERE run_id = {trained['id']}"
+    )
+    assert len(rows) == 48
+    labels = stored.sql("SELECT tier_labels FROM datasets")
+    for score, tier, probabilities, _, url in rows:
+        shares = np.array(eval(probabilities) if isinstance(probabilities, str) else probabilities)
+        assert shares.sum() == pytest.approx(1, abs=1e-4)
+        assert tier == shares.argmax() + 1
+        assert score == pytest.approx(shares @ np.array(eval(labels[0][0])), abs=1e-3)
+        assert url.startswith("https://www.flickr.com/photos/")
+    again = api.work(stored.rooms, "score", on_progress=quiet)
+    assert again.photos == 0
+
+
+def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 5, "epochs": 1})
+    api.train(stored.rooms, run, on_progress=quiet)
+    ((photo, key),) = stored.sql("SELECT id, file_key FROM photos WHERE id = 7")
+    stored.rooms.store.delete(key)
+    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    assert stored.sql(f"SELECT state, sha256 FROM photos WHERE id = {photo}") == [
+        ("resolved", None)
+    ]
+    assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
+    assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
+    assert stored.sql(f"SELECT count(*) FROM scores WHERE run_id = {run}") == [(48,)]
+
+
+def test_a_run_that_is_stopped_is_handed_back_and_goes_on(stored):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 7})
+    stop = threading.Event()
+
+    def stop_in_epoch_two(phase, done, total):
+        if phase == "epoch 2":
+            stop.set()
+
+    where = stored.rooms.trainer_place()
+    with pytest.raises(train.Stopped):
+        train.train(stored.rooms.catalogue, run, where, stop=stop, on_progress=stop_in_epoch_two)
+    assert stored.sql(f"SELECT state, worker FROM runs WHERE id = {run}") == [("queued", None)]
+    resumed = api.train(stored.rooms, run, on_progress=quiet)
+    undisturbed_id = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 7})
+    assert undisturbed_id != run  # the first is done, so this one is new
+    undisturbed = api.train(stored.rooms, undisturbed_id, on_progress=quiet)
+    assert resumed["weights_sha256"] == undisturbed["weights_sha256"]
+    assert resumed["metrics"] == undisturbed["metrics"]
+
+
+def test_a_run_that_another_worker_holds_is_left_alone(stored):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 11})
+    with stored.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql(
+            "UPDATE runs SET state = 'running', worker = 'other', term = 1,"
+            f" leased_until = 99999999999 WHERE id = {run}"
+        )
+    where = stored.rooms.trainer_place()
+    stop = threading.Event()
+    assert not train.train(stored.rooms.catalogue, run, where, stop=stop, on_progress=quiet)
+
+
+def test_a_run_that_fails_says_why_and_can_be_asked_for_again(stored):
+    wish = {**SMALL, "seed": 13, "weights": "/nowhere/weights.safetensors"}
+    run = api.new_run(stored.rooms, "main", "default", wish)
+    with pytest.raises(PopqError, match="nowhere"):
+        api.train(stored.rooms, run, on_progress=quiet)
+    ((state, message),) = stored.sql(f"SELECT state, message FROM runs WHERE id = {run}")
+    assert state == "failed"
+    assert "nowhere" in message
+
+
+def test_an_unfinished_run_of_the_same_wish_is_taken_up(stored):
+    wish = {**SMALL, "seed": 17}
+    assert api.new_run(stored.rooms, "main", "default", wish) == api.new_run(
+        stored.rooms, "main", "default", wish
+    )
+
+
+def test_scoring_refuses_a_run_without_weights_or_with_others(stored, trained):
+    queued = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 19})
+    with pytest.raises(BadInput, match="has no weights"):
+        api.work(stored.rooms, "score", run_id=queued, on_progress=quiet)
+    with pytest.raises(BadInput, match="no run 999"):
+        api.work(stored.rooms, "score", run_id=999, on_progress=quiet)
+    other = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 23, "epochs": 1})
+    api.train(stored.rooms, other, on_progress=quiet)
+    with stored.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE runs SET weights_sha256 = 'other' WHERE id = {other}")
+    with pytest.raises(BadInput, match="sha256 differs"):
+        api.work(stored.rooms, "score", run_id=other, on_progress=quiet)
+
+
+def test_the_seeds_preset_is_what_the_report_says(stored):
+    run = api.new_run(stored.rooms, "main", "seed", {})
+    config = api.show_run(stored.rooms, run)["config"]
+    asked = {name: config[name] for name in ("arch", "batch_size", "lr", "momentum", "image_size")}
+    assert asked == {
+        "arch": "resnet50",
+        "batch_size": 16,
+        "lr": 0.01,
+        "momentum": 0.5,
+        "image_size": 224,
+    }
