@@ -24,7 +24,7 @@ from popq.learn.objectives import objective
 
 FLOOR = 0.9
 TURNS = 8
-STEPS = 3
+STEPS = 2
 BATCH = 16
 
 

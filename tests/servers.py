@@ -48,6 +48,8 @@ def postgres_url() -> Iterator[str]:
         _do_without("PostgreSQL", "POPQ_TEST_PG_URL")
     name = f"popq_test_{uuid.uuid4().hex[:12]}"
     _administer(admin, f"CREATE DATABASE {name}")
+    # No test pulls the plug, so none need wait for the disk.
+    _administer(admin, f"ALTER DATABASE {name} SET synchronous_commit = off")
     try:
         yield make_url(admin).set(database=name).render_as_string(hide_password=False)
     finally:
@@ -178,7 +180,9 @@ def _redis_answers(url: str) -> bool:
 def _emptied(url: str) -> Iterator[None]:
     with closing(redis.Redis.from_url(url)) as client:
         if client.dbsize():
-            pytest.fail(f"POPQ_TEST_REDIS_URL={url} is not empty; tests would wipe it: name another")
+            pytest.fail(
+                f"POPQ_TEST_REDIS_URL={url} is not empty; tests would wipe it: name another"
+            )
         try:
             yield
         finally:
@@ -191,9 +195,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(
-    command: Sequence[str], log: Path, user: str | None = None
-) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], log: Path, user: str | None = None) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", UNTIL_WE_ARE_GONE, "sh", *command],

@@ -18,7 +18,6 @@ again and again; a photo that is alone with three expiries of its own is given u
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -129,7 +128,7 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
             return shortened
 
 
-def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[Any]:
+def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[int, int, int, int, int]:
     """Return the statement of a claim; a test reads its plan on both databases."""
     # Literals, not parameters: the partial index serves only a condition that it can recognise.
     open_ = Batch.state != literal_column("'done'")
@@ -291,17 +290,17 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
     still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).order_by(Photo.id)
     # In order of ids, as everybody locks photos, so that no two wait for each other.
     movable = set(tx.execute(still.with_for_update(key_share=True)).scalars())
-    groups: dict[tuple[str | None, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str | None, tuple[str, ...]], list[dict[str, Any]]] = {}
     moments = []
     for move in moves:
         if move.photo not in movable:
             continue
         values = {"state": move.state, "reason": move.reason, **move.values}
         row = {"b_id": move.photo} | {f"b_{name}": value for name, value in values.items()}
-        groups.setdefault((_STAMPS.get(move.state), *values), []).append(row)
+        groups.setdefault((_STAMPS.get(move.state), tuple(values)), []).append(row)
         if move.moments is not None:
             moments.append({"photo_id": move.photo, **move.moments})
-    for (stamp, *names), rows in groups.items():
+    for (stamp, names), rows in groups.items():
         columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in names}
         if stamp is not None:
             columns[stamp] = func.now()
@@ -315,11 +314,7 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
 
 
 def hand_back(tx: Tx, lease: Lease, in_s: float) -> None:
-    """Give the batch back; it may be claimed again `in_s` seconds from now.
-
-    One that waits for a person (infinity) may be claimed as soon as its job goes on.
-    """
-    in_s = in_s if math.isfinite(in_s) else 0.0
+    """Give the batch back; it may be claimed again `in_s` seconds from now."""
     values = {"state": BatchState.READY, "worker": None, "due": db_now() + in_s}
     mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
     tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))

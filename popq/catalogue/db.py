@@ -8,13 +8,24 @@ only one.
 
 from __future__ import annotations
 
+import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Double, Engine, Table, create_engine, event
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Double,
+    Engine,
+    Table,
+    TypeDecorator,
+    create_engine,
+    event,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
@@ -47,6 +58,27 @@ def _sqlite_now(element: Any, compiler: Any, **options: Any) -> str:
 def _postgresql_now(element: Any, compiler: Any, **options: Any) -> str:
     del element, compiler, options
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """A moment, always with its time zone (UTC): SQLite forgets it, PostgreSQL converts it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
+        """Write it in UTC."""
+        del dialect
+        return None if value is None else value.astimezone(dt.UTC)
+
+    def process_result_value(
+        self, value: dt.datetime | None, dialect: Dialect
+    ) -> dt.datetime | None:
+        """Read it in UTC."""
+        del dialect
+        if value is None or value.tzinfo is not None:
+            return value and value.astimezone(dt.UTC)
+        return value.replace(tzinfo=dt.UTC)
 
 
 class Catalogue:
@@ -141,8 +173,6 @@ def bulk_insert(
     """
     if not rows:
         return
-    if not rows:
-        return
     if tx.dialect.name == "postgresql":
         names = ", ".join(columns)
         cursor = tx.connection.cursor()
@@ -162,16 +192,28 @@ def insert_or_keep(tx: Tx, model: Any) -> Any:
 
 
 def _parse(url: str) -> URL:
+    use = "use sqlite:///FILE or postgresql+psycopg://…."
     try:
         parsed = make_url(url)
-        parsed.get_dialect()
+        dialect = parsed.get_dialect()
+        known = (dialect.name, dialect.driver) in {
+            ("sqlite", "pysqlite"),
+            ("postgresql", "psycopg"),
+        }
+        if known:
+            dialect.import_dbapi()
     except (ArgumentError, NoSuchModuleError) as error:
         message = f"POPQ_DATABASE_URL is no database popq can open ({error})"
-        raise Misconfigured(f"{message}; use sqlite:///FILE or postgresql+psycopg://….") from None
+        raise Misconfigured(f"{message}; {use}") from None
     except ModuleNotFoundError as error:
         message = f"The driver {error.name} for {parsed.get_backend_name()} is not installed"
         raise Misconfigured(f"{message}; pip install 'popq[postgres]'.") from None
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+    if not known:
+        message = (
+            f"POPQ_DATABASE_URL names a database or driver that popq does not use ({parsed!r})"
+        )
+        raise Misconfigured(f"{message}; {use}")
+    if dialect.name == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise Misconfigured("A catalogue in memory would be lost; name a file: sqlite:///FILE.")
     return parsed
 

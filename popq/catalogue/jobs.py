@@ -124,10 +124,8 @@ def _uncovered(job: int, is_work: ColumnElement[bool]) -> Select[Any]:
     """
     work = select(Photo.id.label("at"), null().label("reach"), literal(1).label("photo"))
     open_ = (Batch.job_id == job) & (Batch.state != BatchState.DONE)
-    marks = union_all(
-        select(Batch.lo.label("at"), Batch.hi.label("reach"), literal(0).label("photo")).where(open_),
-        work.where(is_work),
-    ).subquery()
+    covered = select(Batch.lo.label("at"), Batch.hi.label("reach"), literal(0).label("photo"))
+    marks = union_all(covered.where(open_), work.where(is_work)).subquery()
     # A batch sorts before the photo that it begins with.
     so_far: Any = {"order_by": [marks.c.at, marks.c.photo]}
     swept = select(

@@ -15,7 +15,6 @@ import popq
 from popq.catalogue.db import Catalogue
 from popq.errors import Misconfigured
 
-
 #: Any number that no other user of the same PostgreSQL database takes a lock on.
 _UPGRADE_LOCK: Final = 0x706F7071
 

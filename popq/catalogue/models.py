@@ -16,20 +16,18 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Dialect,
     Double,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     Text,
-    TypeDecorator,
     func,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from popq.catalogue.db import UtcDateTime
 from popq.catalogue.states import (
     ACTIVE_JOBS,
     GONE_REASONS,
@@ -42,23 +40,6 @@ from popq.catalogue.states import (
 
 #: SQLite counts rows up by itself only for a column of type INTEGER.
 Id = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class UtcDateTime(TypeDecorator[dt.datetime]):
-    """A moment, always with its time zone (UTC): SQLite forgets it, PostgreSQL converts it."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> Any:
-        del dialect
-        return None if value is None else value.astimezone(dt.UTC)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> dt.datetime | None:
-        del dialect
-        if value is None:
-            return None
-        return value.astimezone(dt.UTC) if value.tzinfo else value.replace(tzinfo=dt.UTC)
 
 
 class Base(DeclarativeBase):

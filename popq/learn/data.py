@@ -107,7 +107,12 @@ def prefetch(load: Callable[[Item], Ready], items: Iterable[Item]) -> Generator[
     is waited for. An error in `load` is raised at its item's turn.
     """
     waiting: deque[Future[Ready]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="popq-load") as thread:
+    threads = torch.get_num_threads()
+    # Torch's threads are counted per calling thread: with one here, loading never starts a second
+    # team that would fight the model's for the cores.
+    with ThreadPoolExecutor(
+        1, "popq-load", initializer=torch.set_num_threads, initargs=(1,)
+    ) as thread:
         try:
             for item in items:
                 waiting.append(thread.submit(load, item))
@@ -118,3 +123,5 @@ def prefetch(load: Callable[[Item], Ready], items: Iterable[Item]) -> Generator[
         finally:
             for future in waiting:
                 future.cancel()
+            # What threads of the caller that start later will find.
+            torch.set_num_threads(threads)

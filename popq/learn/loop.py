@@ -115,12 +115,14 @@ def fit(
         report = _epoch(training, epoch, on_progress)
         better = not reports or _rank(report) > max(map(_rank, reports))
         reports.append(report)
-        facts = _facts(config, data) | {"epoch": epoch, "reports": [asdict(r) for r in reports]}
+        facts = _facts(config, data) | {"epoch": epoch}
+        so_far = {"reports": [asdict(r) for r in reports]}
         weights = training.model.state_dict()
         if better:
-            # Before `last`: a kill in between repeats this epoch and writes the same again.
+            # Before `last`: a kill in between repeats this epoch and writes the same again. No
+            # timings in it, so that the same training gives the same file, to the hash.
             checkpoint.write(folder, "best", weights, facts)
-        checkpoint.write(folder, "last", weights | _optimizer_state(training), facts)
+        checkpoint.write(folder, "last", weights | _optimizer_state(training), facts | so_far)
         on_epoch(report)
     best = max(reports, key=_rank)
     return Result(tuple(reports), best.epoch, versions(where))

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalogue.scene import Scene
+from catalogue.scene import Scene, empty
 from servers import postgres_url
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from popq.catalogue import migrate
 from popq.catalogue.db import Catalogue
-from popq.catalogue.models import Base
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +45,7 @@ def sqlite(empty_sqlite, tmp_path) -> Iterator[Catalogue]:
 @pytest.fixture
 def postgres(migrated_postgres) -> Iterator[Catalogue]:
     catalogue = Catalogue(migrated_postgres)
-    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    with catalogue.begin() as tx:
-        tx.execute(text("SET LOCAL lock_timeout = '10s'"))
-        tx.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+    empty(catalogue)
     yield catalogue
     catalogue.close()
 
@@ -65,11 +61,22 @@ def scene(catalogue) -> Scene:
     return Scene(catalogue)
 
 
+@pytest.fixture(scope="session")
+def spare_postgres() -> Iterator[str]:
+    """One more PostgreSQL database: to make one costs a checkpoint."""
+    with postgres_url() as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
-def bare_url(request, tmp_path) -> Iterator[str]:
+def bare_url(request, tmp_path) -> str:
     """The URL of a database with nothing in it."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'bare.db'}"
-    else:
-        with postgres_url() as url:
-            yield url
+        return f"sqlite:///{tmp_path / 'bare.db'}"
+    url = request.getfixturevalue("spare_postgres")
+    engine = create_engine(url)
+    with engine.begin() as tx:
+        tx.execute(text("DROP SCHEMA public CASCADE"))
+        tx.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url

@@ -41,13 +41,13 @@ class Scene:
         """Insert one photo (listed, unless its values say otherwise) and return its id."""
         row = {"page_url": "https://www.flickr.com/photo.gne?id=1", **values}
         if "source_key" not in row and "flickr_id" not in row:
-            row["flickr_id"] = 52_000_000_000 + self.scalar("SELECT count(*) FROM photos")
+            row["flickr_id"] = self._next_flickr_id()
         with self.catalogue.begin() as tx:
             return tx.execute(insert(Photo).values(row).returning(Photo.id)).scalar_one()
 
     def photos(self, count: int, state: str = "listed") -> list[int]:
         """Insert photos with consecutive ids and return the ids."""
-        first = self.scalar("SELECT coalesce(max(flickr_id), 52000000000) + 1 FROM photos")
+        first = self._next_flickr_id()
         rows = [
             {
                 "flickr_id": first + n,
@@ -55,19 +55,26 @@ class Scene:
                 "label": float(n),
                 "owner": f"{n % 3}@N00",
                 "state": state,
-                "image_url": None if state == "listed" else f"https://live.staticflickr.com/{n}.jpg",
+                "image_url": None
+                if state == "listed"
+                else f"https://live.staticflickr.com/{n}.jpg",
                 "file_key": f"{n}.jpg" if state == "stored" else None,
                 "sha256": f"{n:064x}" if state == "stored" else None,
             }
             for n in range(count)
         ]
         with self.catalogue.begin() as tx:
-            found = tx.execute(insert(Photo).returning(Photo.id, sort_by_parameter_order=True), rows)
+            found = tx.execute(
+                insert(Photo).returning(Photo.id, sort_by_parameter_order=True), rows
+            )
             ids = list(found.scalars())
             if state == "stored":
                 sums = [{"photo_id": i, **moments(i)} for i in ids]
                 tx.execute(insert(PhotoMoments), sums)
         return ids
+
+    def _next_flickr_id(self) -> int:
+        return self.scalar("SELECT coalesce(max(flickr_id), 52000000000) + 1 FROM photos")
 
     def enqueue(self, stage: str = "resolve", *, size: int = 10, **options: Any) -> jobs.Enqueued:
         with self.catalogue.begin() as tx:
@@ -138,6 +145,17 @@ class Scene:
             table.name: sorted(self.rows(f"SELECT * FROM {table.name}"), key=repr)
             for table in Base.metadata.sorted_tables
         }
+
+
+def empty(catalogue: Catalogue) -> None:
+    """Delete every row of a PostgreSQL catalogue (TRUNCATE waits for the disk, thirty times)."""
+    tables = Base.metadata.sorted_tables
+    with catalogue.begin() as tx:
+        tx.execute(text("SET LOCAL lock_timeout = '10s'"))
+        for table in reversed(tables):
+            tx.execute(table.delete())
+        for name in (table.name for table in tables if "id" in table.c):
+            tx.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), 1, false)"))
 
 
 def moments(seed: int) -> dict[str, int]:

@@ -51,6 +51,4 @@ def test_throughput_sums_the_batches_of_each_job(scene):
         failed = Failed(pair[1], Outcome.TRANSIENT, "reset")
         scene.close(scene.claim(job), [stored(pair[0])], [failed])
     rows = scene.rows("SELECT job_id, stage, state, moved, exited, failed_tries FROM throughput")
-    assert [tuple(map(str, row)) for row in rows] == [
-        (str(job), "download", "done", "2", "0", "2")
-    ]
+    assert [tuple(map(str, row)) for row in rows] == [(str(job), "download", "done", "2", "0", "2")]

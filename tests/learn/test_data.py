@@ -4,6 +4,7 @@ import threading
 from contextlib import closing
 
 import pytest
+import torch
 
 from popq.learn.data import prefetch
 
@@ -39,3 +40,14 @@ def test_an_error_comes_at_its_turn():
     assert next(loaded) == 1.0
     with pytest.raises(ZeroDivisionError):
         next(loaded)
+
+
+def test_the_loading_thread_leaves_the_cores_to_the_model():
+    before = torch.get_num_threads()
+    assert list(prefetch(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
+    assert torch.get_num_threads() == before
+    later = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [before]

@@ -1,0 +1,158 @@
+"""Merging a list: every row is accounted for, in any order, as often as one likes."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import pytest
+from catalogue.scene import Scene, at_once
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from popq.catalogue import imports
+from popq.catalogue.db import Catalogue
+from popq.catalogue.imports import IncomingPhoto
+from popq.errors import Outcome
+
+COLUMNS = "flickr_id, page_url, owner, label, state, server, secret, image_url"
+
+
+def row(line, photo=1, label=1.0, *, owner=None, secret=None):
+    server = None if secret is None else "65535"
+    url = None if secret is None else f"https://live.staticflickr.com/65535/{photo}_{secret}.jpg"
+    page = f"https://www.flickr.com/photos/{owner or 'anyone'}/{photo}"
+    return IncomingPhoto(line, photo, page, owner, label, server, secret, url)
+
+
+def merge(scene, rows, chunk=3):
+    with scene.catalogue.begin() as tx:
+        chunks = (rows[at : at + chunk] for at in range(0, len(rows), chunk))
+        merged = imports.merge(tx, chunks)
+    counts = (merged.new, merged.updated, merged.unchanged, len(merged.refused))
+    assert sum(counts) == len(rows)
+    assert all(type(count) is int for count in counts)
+    return counts
+
+
+def photos(scene):
+    return sorted(scene.rows(f"SELECT {COLUMNS} FROM photos"), key=repr)
+
+
+def test_new_photos_get_ids_in_the_order_of_their_lines(scene):
+    assert merge(scene, [row(n, photo=100 - n) for n in range(1, 8)]) == (7, 0, 0, 0)
+    assert [p for (p,) in scene.rows("SELECT flickr_id FROM photos ORDER BY id")] == list(
+        range(99, 92, -1)
+    )
+
+
+def test_an_empty_list_and_an_empty_chunk_change_nothing(scene):
+    assert merge(scene, []) == (0, 0, 0, 0)
+    with scene.catalogue.begin() as tx:
+        assert imports.merge(tx, [[], [row(1)], []]).new == 1
+
+
+def test_importing_again_changes_nothing(scene):
+    rows = [row(1, 1), row(2, 2, None), row(3, 3, secret="s"), row(4, 3, secret="s")]
+    assert merge(scene, rows) == (3, 0, 1, 0)
+    before = scene.everything()
+    assert merge(scene, rows) == (0, 0, 4, 0)
+    assert scene.everything() == before
+
+
+def test_a_photo_under_several_shapes_of_url_is_one_photo(scene):
+    rows = [row(1, 5), row(2, 5, owner="1@N00"), row(3, 5, secret="s"), row(4, 5)]
+    assert merge(scene, rows) == (1, 0, 3, 0)
+    assert scene.rows("SELECT state, label FROM photos") == [("resolved", 1.0)]
+
+
+def test_conflicting_labels_are_refused_on_every_line_and_change_no_known_photo(scene):
+    merge(scene, [row(1, 7, 1.0)])
+    rows = [row(1, 7, 2.0), row(2, 8, 1.0), row(3, 8, 1.5), row(4, 8), row(5, 7, 3.0), row(6, 9)]
+    with scene.catalogue.begin() as tx:
+        merged = imports.merge(tx, [rows])
+    assert sorted((line, why) for line, why, _ in merged.refused) == [
+        (line, Outcome.CONFLICTING_LABEL) for line in (1, 2, 3, 4, 5)
+    ]
+    assert "labels 1 and 1.5" in {line: text for line, _, text in merged.refused}[2]
+    assert scene.rows("SELECT flickr_id, label FROM photos ORDER BY id") == [(7, 1.0), (9, 1.0)]
+
+
+def test_what_was_purged_is_refused_on_every_line(scene):
+    scene.do("INSERT INTO tombstones (flickr_id, reason) VALUES (7, 'asked')")
+    scene.do("INSERT INTO tombstones (source_key, reason) VALUES ('train/7.jpg', 'asked')")
+    assert merge(scene, [row(1, 7, 1.0), row(2, 7, 2.0), row(3, 8)]) == (1, 0, 0, 2)
+    assert scene.rows("SELECT flickr_id FROM photos") == [(8,)]
+
+
+def test_a_static_url_resolves_a_listed_photo_and_only_that(scene):
+    merge(scene, [row(1, 1), row(2, 2)])
+    scene.do("UPDATE photos SET state = 'gone', reason = 'private' WHERE flickr_id = 2")
+    assert merge(scene, [row(1, 1, secret="s"), row(2, 2, secret="s")]) == (0, 1, 1, 0)
+    found = scene.rows("SELECT state, server, secret, resolved_at IS NULL FROM photos ORDER BY id")
+    assert found == [("resolved", "65535", "s", False), ("gone", None, None, True)]
+
+
+def test_a_label_is_updated_and_never_erased(scene):
+    merge(scene, [row(1, 1, 1.0), row(2, 2, None)])
+    assert merge(scene, [row(1, 1, None), row(2, 2, 5.0)]) == (0, 1, 1, 0)
+    assert merge(scene, [row(1, 1, 4.0), row(2, 2, 5.0)]) == (0, 1, 1, 0)
+    assert scene.rows("SELECT label FROM photos ORDER BY id") == [(4.0,), (5.0,)]
+
+
+def test_an_owner_is_learnt_and_never_changed(scene):
+    merge(scene, [row(1, 1)])
+    assert merge(scene, [row(1, 1, owner="1@N00")]) == (0, 1, 0, 0)
+    assert merge(scene, [row(1, 1, owner="2@N00")]) == (0, 0, 1, 0)
+    assert scene.rows("SELECT owner FROM photos") == [("1@N00",)]
+
+
+def test_text_of_any_kind_survives_as_it_is(scene):
+    url = "https://www.flickr.com/photos/café\t\\N\n%s?'\"/1"
+    with scene.catalogue.begin() as tx:
+        imports.merge(tx, [[row(1)._replace(page_url=url)]])
+    assert scene.rows("SELECT page_url, owner FROM photos") == [(url, None)]
+
+
+def test_imports_at_the_same_moment_make_each_photo_once(scene):
+    rows = [row(n, photo=n) for n in range(1, 200)]
+    counts = at_once(*[lambda: merge(scene, rows, chunk=50)] * 3)
+    assert sorted(counts) == [(0, 0, 199, 0), (0, 0, 199, 0), (199, 0, 0, 0)]
+
+
+@pytest.fixture(scope="module")
+def one_file(empty_sqlite, tmp_path_factory):
+    path = tmp_path_factory.mktemp("imports") / "popq.db"
+    catalogue = Catalogue(f"sqlite:///{shutil.copy(empty_sqlite, path)}")
+    yield Scene(catalogue)
+    catalogue.close()
+
+
+rows_of_lists = st.lists(
+    st.builds(
+        row,
+        line=st.just(0),
+        photo=st.integers(1, 4),
+        label=st.sampled_from([None, 1.0, 1.0, 2.0]),
+        owner=st.sampled_from([None, "1@N00", "2@N00"]),
+        secret=st.sampled_from([None, "a", "b"]),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(known=rows_of_lists, rows=rows_of_lists, seed=st.integers(0, 1000))
+def test_the_order_of_the_rows_does_not_matter(one_file, known, rows, seed):
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    outcomes = []
+    for listed in (rows, shuffled):
+        one_file.do("DELETE FROM photos")
+        merge(one_file, [r._replace(line=n) for n, r in enumerate(known, 1)])
+        counts = merge(one_file, [r._replace(line=n) for n, r in enumerate(listed, 1)])
+        outcomes.append((counts, photos(one_file)))
+        again = merge(one_file, [r._replace(line=n) for n, r in enumerate(listed, 1)])
+        assert again[:2] == (0, 0)
+        assert photos(one_file) == outcomes[-1][1]
+    assert outcomes[0] == outcomes[1]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from popq import settings
+from popq.errors import Misconfigured
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readme_has_every_setting_with_its_default():
+    rows = re.findall(r"^\| `(POPQ_[A-Z_]+)` \| `?([^|`]*)`? \|", README.read_text(), re.MULTILINE)
+    defaults = {
+        f"POPQ_{name.upper()}": "" if field.default is None else str(field.default)
+        for name, field in settings.Settings.model_fields.items()
+    }
+    assert {name: value.strip() for name, value in rows} == defaults
+
+
+def test_keys_may_be_several_and_a_secret_may_be_missing(monkeypatch):
+    monkeypatch.setenv("POPQ_FLICKR_KEYS", "a:b, c ,d:e")
+    assert settings.load().api_keys() == [("a", "b"), ("c", ""), ("d", "e")]
+
+
+def test_defaults_lie_below_the_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("POPQ_DATA_DIR", str(tmp_path))
+    loaded = settings.load()
+    assert loaded.catalogue_url() == f"sqlite:///{tmp_path}/popq.db"
+    assert loaded.store() == f"{tmp_path}/store"
+
+
+def test_masked_hides_what_is_secret(monkeypatch):
+    monkeypatch.setenv("POPQ_FLICKR_KEYS", "key:hush")
+    monkeypatch.setenv("POPQ_DATABASE_URL", "postgresql+psycopg://me:hush@db/popq")
+    monkeypatch.setenv("POPQ_STORE_URL", "s3://id:hush@bucket/photos")
+    shown = settings.load().masked()
+    assert "hush" not in str(shown)
+    assert shown["POPQ_STORE_URL"] == "s3://***@bucket/photos"
+
+
+def test_a_broken_toml_is_named(tmp_path):
+    Path("popq.toml").write_text("this is = = no toml")
+    with pytest.raises(Misconfigured, match=r"popq\.toml"):
+        settings.load()
+
+
+def test_a_child_gets_the_named_settings_and_no_others(monkeypatch):
+    monkeypatch.setenv("POPQ_MAX_TRIES", "9")
+    child = settings.environment(lease_s=3)
+    assert child["POPQ_LEASE_S"] == "3"
+    assert "POPQ_MAX_TRIES" not in child
+    assert "PATH" in child
