@@ -60,8 +60,9 @@ CREATE TABLE photos (
     stored_at DATETIME,
     CONSTRAINT ck_photos_reason_of_exit CHECK (
         (reason IS NULL AND state NOT IN ('gone', 'rejected'))
-        OR (state = 'gone' AND reason IN ('gone', 'not_found', 'placeholder', 'private'))
-        OR (state = 'rejected'
+        OR (state = 'gone' AND reason IS NOT NULL
+            AND reason IN ('gone', 'not_found', 'placeholder', 'private'))
+        OR (state = 'rejected' AND reason IS NOT NULL
             AND reason IN ('corrupt', 'kills_worker', 'too_large', 'too_small', 'video'))),
     CONSTRAINT ck_photos_resolved_has_url CHECK (state <> 'resolved' OR image_url IS NOT NULL),
     CONSTRAINT ck_photos_stored_has_file CHECK (

@@ -19,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import batch, dataset, ingest
@@ -59,10 +59,11 @@ def work(
     run_id: int | None = None,
     limit: int | None = None,
     on_progress: OnProgress,
-) -> jobs.Progress:
+) -> jobs.Progress | None:
     """Do the stage's work here and now, beside whatever other workers do, until none is left.
 
-    Returns how its job ended. Raises `Misconfigured` when the job had to be paused.
+    Returns how its job ended, or None when there was nothing to do. Raises `Misconfigured` when
+    the job had to be paused.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
@@ -74,6 +75,8 @@ def work(
         limit=limit,
         requested_by=person(),
     )
+    if done.job is None:
+        return None
     # A score batch has the whole device; several would only fight for it.
     threads = 1 if stage == "score" else rooms.settings.io_threads
 
@@ -109,7 +112,7 @@ def person() -> str:
 
 def new_run(rooms: Rooms, dataset_name: str, preset: str, options: dict[str, Any]) -> int:
     """Make a queued run, or take up an unfinished one of the same data set and configuration."""
-    create_run = trainer().create_run
+    create_run = torch_stage("train").create_run
     return int(create_run(rooms.catalogue, dataset_name, preset, **options))
 
 
@@ -118,7 +121,7 @@ def train(rooms: Rooms, run: int, *, on_progress: OnProgress) -> dict[str, Any]:
 
     Raises what ended the run otherwise; its row says so too.
     """
-    fit = trainer().train
+    fit = torch_stage("train").train
     where, never = rooms.trainer_place(), threading.Event()
     while True:
         fit(rooms.catalogue, run, where, stop=never, on_progress=on_progress)
@@ -129,16 +132,6 @@ def train(rooms: Rooms, run: int, *, on_progress: OnProgress) -> dict[str, Any]:
             raise PopqError(f"Run {run} {found['state']}: {found['message']}")
         on_progress(f"waiting for the lease of {found['worker']}", 0, 0)
         never.wait(1.0)
-
-
-def trainer() -> Any:
-    """Return the training stage; `Misconfigured` where popq was installed without it."""
-    try:
-        from popq.stages import train as stage  # noqa: PLC0415 - torch, only where it is needed
-    except ModuleNotFoundError as error:
-        message = f"Training needs {error.name}, which is not installed"
-        raise Misconfigured(f"{message}; pip install 'popq[train]'.") from error
-    return stage
 
 
 def show_run(rooms: Rooms, run: int) -> dict[str, Any]:
@@ -179,13 +172,15 @@ def run_all(
     summary["import"] = {"read": report.read, "new": report.new, "rejected": report.rejected}
     left = 0
     for stage in ("resolve", "download"):
-        left += work(rooms, stage, on_progress=on_progress).left
+        done = work(rooms, stage, on_progress=on_progress)
+        left += done.left if done else 0
     described = make_dataset(rooms, spec)
     summary["dataset"] = described
-    done = trainer().find_done(rooms.catalogue, spec.name, preset, **options)
-    run = new_run(rooms, spec.name, preset, options) if done is None else int(done)
+    same = torch_stage("train").find_done(rooms.catalogue, spec.name, preset, **options)
+    run = new_run(rooms, spec.name, preset, options) if same is None else int(same)
     summary["run"] = train(rooms, run, on_progress=on_progress)
-    left += work(rooms, "score", run_id=run, on_progress=on_progress).left
+    done = work(rooms, "score", run_id=run, on_progress=on_progress)
+    left += done.left if done else 0
     with rooms.catalogue.read() as tx:
         summary["photos"] = queries.photos_by_state(tx)
         summary["reasons"] = queries.reasons(tx)
@@ -201,7 +196,7 @@ def serve(rooms: Rooms, queue: str, stop: threading.Event) -> None:
     if queue == "io":
         drain.serve(rooms.settings.io_threads)
         return
-    fit, where = trainer().train, rooms.trainer_place()
+    fit, where = torch_stage("train").train, rooms.trainer_place()
 
     def train_one() -> bool:
         with rooms.catalogue.read() as tx:

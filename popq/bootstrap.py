@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from popq import logs
 from popq import settings as settings_module
 from popq.catalogue.db import Catalogue
+from popq.errors import Misconfigured
 from popq.flickr.client import FlickrClient
 from popq.images.fetch import ImageClient
 from popq.images.store import Store
@@ -108,9 +110,7 @@ class Rooms:
 
     def trainer_place(self) -> Place:
         """Return where this process trains; loads torch."""
-        from popq.stages.train import Place  # noqa: PLC0415 - torch, only where it is needed
-
-        return Place(
+        place: Place = torch_stage("train").Place(
             store=self.store,
             packs=self.settings.data_dir / "packs",
             runs=self.settings.data_dir / "runs",
@@ -118,6 +118,7 @@ class Rooms:
             worker=self.worker,
             lease_s=self.settings.lease_s,
         )
+        return place
 
     def _resolve(self, run_id: int | None) -> Stage:
         del run_id
@@ -139,17 +140,28 @@ class Rooms:
         )
 
     def _score(self, run_id: int | None) -> Stage:
-        from popq.stages.score import Score  # noqa: PLC0415 - torch, only where it is needed
-
         if run_id is None:
             raise ValueError("a score job names its run")
-        return Score(
+        stage: Stage = torch_stage("score").Score(
             self.catalogue,
             self.store,
             runs_folder=self.settings.data_dir / "runs",
             run_id=run_id,
             device=self.settings.device,
         )
+        return stage
+
+
+def torch_stage(name: Literal["train", "score"]) -> Any:
+    """Import a stage that needs torch, only where it is needed.
+
+    Raises `Misconfigured` where popq was installed without it.
+    """
+    try:
+        return importlib.import_module(f"popq.stages.{name}")
+    except ModuleNotFoundError as error:
+        message = f"Training and scoring need {error.name}, which is not installed"
+        raise Misconfigured(f"{message}; pip install 'popq[train]'.") from error
 
 
 #: What a batch of each stage holds, for those who cut jobs without loading the stage.

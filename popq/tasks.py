@@ -14,7 +14,7 @@ from celery.signals import worker_init, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from popq import logs
-from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, open_rooms
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, open_rooms, torch_stage
 from popq.catalogue import batches, jobs, runs
 from popq.celery import BELL_EXPIRES_S, app
 from popq.errors import PopqError
@@ -61,11 +61,9 @@ def score(job: int) -> None:
 @app.task(name="popq.train")  # type: ignore[untyped-decorator]
 def train(run: int) -> None:
     """Train the run, or do nothing if another worker has it."""
-    from popq.stages.train import train as fit  # noqa: PLC0415 - torch, only where it is needed
-
     rooms = _rooms()
-    where = rooms.trainer_place()
     try:
+        where, fit = rooms.trainer_place(), torch_stage("train").train
         fit(rooms.catalogue, run, where, stop=threading.Event(), on_progress=_quiet)
     except PopqError as error:
         log.warning("run ended", run=run, why=str(error))
@@ -96,7 +94,7 @@ def enqueue(
         limit=limit,
         requested_by=by,
     )
-    if rooms.settings.broker() is not None:
+    if rooms.settings.broker() is not None and done.job is not None:
         for _ in range(min(done.batches, rooms.settings.io_threads)):
             if not _ring(_BELLS[stage], done.job):
                 break

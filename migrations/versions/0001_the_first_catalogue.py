@@ -118,7 +118,7 @@ def upgrade() -> None:
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stored_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "(reason IS NULL AND state NOT IN ('gone', 'rejected')) OR (state = 'gone' AND reason IN ('gone', 'not_found', 'placeholder', 'private')) OR (state = 'rejected' AND reason IN ('corrupt', 'kills_worker', 'too_large', 'too_small', 'video'))",
+            "(reason IS NULL AND state NOT IN ('gone', 'rejected')) OR (state = 'gone' AND reason IS NOT NULL AND reason IN ('gone', 'not_found', 'placeholder', 'private')) OR (state = 'rejected' AND reason IS NOT NULL AND reason IN ('corrupt', 'kills_worker', 'too_large', 'too_small', 'video'))",
             name=op.f("ck_photos_reason_of_exit"),
         ),
         sa.CheckConstraint(

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Select,
+    delete,
     exists,
     func,
     insert,
@@ -42,9 +43,12 @@ START: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What enqueuing came to: the job, how many photos and batches it gained, if it is new."""
+    """What enqueuing came to: the job, how many photos and batches it gained, if it is new.
 
-    job: int
+    `job` is None when there was nothing to do, and so no job was made.
+    """
+
+    job: int | None
     photos: int
     batches: int
     new: bool
@@ -110,8 +114,11 @@ def enqueue(
     )
     cut = insert(Batch).from_select(["job_id", "lo", "hi", "photos", "due"], ranges)
     gained = tx.execute(cut.returning(Batch.photos)).scalars().all()
+    if not gained and new:
+        # Nothing to do: a job that never had work would only clutter the list.
+        tx.execute(delete(Job).where(Job.id == job))
+        return Enqueued(None, 0, 0, new=False)
     if not gained:
-        # Nothing to do: unless something is under way, the job ends as it began.
         finish_if_over(tx, job)
     return Enqueued(job, sum(gained), len(gained), new)
 

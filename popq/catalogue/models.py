@@ -85,8 +85,11 @@ class Photo(Base):
         CheckConstraint(_states("state", PhotoState), "state"),
         CheckConstraint(
             f"(reason IS NULL AND state NOT IN ('gone', 'rejected'))"
-            f" OR (state = 'gone' AND {_one_of('reason', GONE_REASONS)})"
-            f" OR (state = 'rejected' AND {_one_of('reason', REJECTED_REASONS)})",
+            # `NULL IN (...)` is NULL, which a CHECK lets through: so both need the NOT NULL.
+            " OR (state = 'gone' AND reason IS NOT NULL"
+            f" AND {_one_of('reason', GONE_REASONS)})"
+            " OR (state = 'rejected' AND reason IS NOT NULL"
+            f" AND {_one_of('reason', REJECTED_REASONS)})",
             "reason_of_exit",
         ),
         CheckConstraint("state <> 'resolved' OR image_url IS NOT NULL", "resolved_has_url"),

@@ -23,15 +23,18 @@ def _work(stage: str, as_json: bool, **options: Any) -> None:
             done = api.work(rooms, stage, on_progress=ticker, **options)
     finally:
         ticker.close()
+    if done is None:
+        if as_json:
+            show.data({"stage": stage, "job": None, "photos": 0, "moved": 0, "left": 0})
+        else:
+            click.echo(f"Nothing to {stage}.")
+        return
     if as_json:
         show.data(asdict(done))
-    elif not done.photos:
-        click.echo(f"Nothing to {stage}.")
     else:
         click.echo(f"{stage}: {done.moved:,} done, {done.exited:,} gone or rejected.")
-        if done.left:
-            show.note(f"{done.left:,} left after all tries; `popq failures` says why.")
     if done.left:
+        show.note(f"{done.left:,} left after all tries; `popq failures` says why.")
         raise SystemExit(1)
 
 
@@ -45,6 +48,9 @@ def _enqueue(stage: str, as_json: bool, *, run_id: int | None, limit: int | None
         hint = _hint(rooms, stage)
     if as_json:
         show.data(asdict(done))
+        return
+    if done.job is None:
+        click.echo(f"Nothing to {stage}.")
         return
     verb = "is made" if done.new else "was active already and has grown"
     click.echo(f"Job {done.job} {verb}: {done.photos:,} photos in {done.batches:,} batches.")

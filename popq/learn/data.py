@@ -109,7 +109,8 @@ def prefetch(load: Callable[[Item], Ready], items: Iterable[Item]) -> Generator[
     waiting: deque[Future[Ready]] = deque()
     threads = torch.get_num_threads()
     # Torch's threads are counted per calling thread: with one here, loading never starts a second
-    # team that would fight the model's for the cores.
+    # team that would fight the model's for the cores (ResNet50 on two cores: 0.98 of the bare
+    # step's speed, with a team 0.885).
     with ThreadPoolExecutor(
         1, "popq-load", initializer=torch.set_num_threads, initargs=(1,)
     ) as thread:

@@ -19,7 +19,7 @@ from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import JobState
-from popq.errors import Misconfigured, PopqError, ServiceDown
+from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages.batch import Pace, Stage, register_hosts, work_one
 
 log = structlog.get_logger()
@@ -47,6 +47,7 @@ class Drain:
         self.stop = threading.Event()
         self._makers = stages
         self._made: dict[tuple[str, int | None], Stage] = {}
+        self._complaints: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def stage(self, name: str, run_id: int | None) -> Stage:
@@ -67,13 +68,26 @@ class Drain:
                 ids = [found for found, _ in jobs.claimable(tx, tuple(self._makers))]
             rows = [jobs.get(tx, found) for found in ids]
         for row in rows:
-            stage = self.stage(row.stage, row.run_id)
+            try:
+                stage = self.stage(row.stage, row.run_id)
+            except (Misconfigured, BadInput) as error:
+                if job is not None:
+                    raise
+                # This worker cannot (no key, or not the run's weights): others may, and it may do
+                # other jobs.
+                self._complain(row.stage, str(error))
+                continue
             done = work_one(
                 self.catalogue, stage, row.id, self.pace, worker=self.worker, stop=self.stop
             )
             if done:
                 return True
         return False
+
+    def _complain(self, stage: str, why: str) -> None:
+        if self._complaints.get(stage) != why:
+            self._complaints[stage] = why
+            log.error("this worker cannot do the stage", stage=stage, why=why)
 
     def run_job(self, job: int, threads: int, on_progress: Callable[[Progress], None]) -> Progress:
         """Drain one job in `threads` threads until it is over, and return how it ended.

@@ -48,10 +48,10 @@ def test_only_the_stages_own_work_is_enqueued(scene):
     assert scene.enqueue("score", run_id=run).photos == len(done)
 
 
-def test_a_job_without_work_is_over_at_once(scene):
+def test_no_job_is_made_without_work(scene):
     made = scene.enqueue()
-    assert (made.photos, made.batches, made.new) == (0, 0, True)
-    assert scene.rows("SELECT state, finished_at IS NULL FROM jobs") == [("done", False)]
+    assert (made.job, made.photos, made.batches, made.new) == (None, 0, 0, False)
+    assert scene.rows("SELECT * FROM jobs") == []
 
 
 def test_enqueuing_again_adds_nothing(scene):

@@ -48,6 +48,10 @@ class History(RuleBasedStateMachine):
     @rule(size=st.integers(1, 5), limit=st.none() | st.integers(1, 4))
     def enqueue(self, size, limit):
         made = self.scene.enqueue(size=size, limit=limit)
+        if made.job is None:  # nothing to do, and nothing under way
+            assert self.job is None
+            assert "listed" not in self.scene.states().values()
+            return
         assert made.new == (self.job is None)
         assert self.job in (None, made.job)
         self.job = made.job
@@ -158,7 +162,7 @@ class History(RuleBasedStateMachine):
         """Whatever happened: one more job and one honest worker, and no photo is left."""
         self.scene.do("UPDATE batches SET due = 0, expiries = 0 WHERE state <> 'done'")
         job = self.scene.enqueue(size=3).job
-        while (lease := self.scene.claim(job)) is not None:
+        while job is not None and (lease := self.scene.claim(job)) is not None:
             photos = self.scene.work(lease, max_tries=None)
             self.scene.close(lease, [resolved(photo) for photo in photos])
         assert "listed" not in self.scene.states().values()

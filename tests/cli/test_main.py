@@ -136,3 +136,30 @@ def test_a_closed_pipe_is_no_error(popq):
     assert process.wait() in (0, 1)
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
+
+
+def test_without_torch_all_but_training_and_scoring_works(popq):
+    popq("import", "links.txt", "--labels", "labels.txt")
+    # As where popq was installed without its `train` extra: importing torch fails.
+    code = "import sys; sys.modules['torch'] = None; from popq.cli.main import main; main()"
+    shown = {}
+    for arguments in (
+        ["resolve"],
+        ["download"],
+        ["dataset", "create", "d", "--val", "0.3"],
+        ["doctor"],
+        ["train", "--dataset", "d"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=popq.folder,
+            env=popq.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        shown[arguments[0]] = (done.returncode, done.stdout + done.stderr)
+    assert [status for status, _ in shown.values()] == [0, 0, 0, 0, 3]
+    assert "pip install 'popq[train]'" in shown["doctor"][1]
+    assert "pip install 'popq[train]'" in shown["train"][1]
+    assert "Traceback" not in shown["train"][1]

@@ -150,7 +150,7 @@ def test_unknown_owners_are_warned_of(tmp_path):
         source = home.list_files(tmp_path)
         source.links.write_text("\n".join(urls))
         api.import_list(home.rooms, source)
-        assert api.work(home.rooms, "resolve", on_progress=quiet).photos == 0
+        assert api.work(home.rooms, "resolve", on_progress=quiet) is None
         assert api.work(home.rooms, "download", on_progress=quiet).moved == 20
         made = create(home.rooms.catalogue, Spec("strangers"))
         assert "the owners of 20 of 20 photos are unknown" in made["warnings"][0]

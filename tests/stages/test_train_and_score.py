@@ -80,7 +80,7 @@ def test_every_stored_photo_gets_a_score_and_a_second_time_does_nothing(stored, 
         assert score == pytest.approx(shares @ np.array(eval(labels[0][0])), abs=1e-3)
         assert url.startswith("https://www.flickr.com/photos/")
     again = api.work(stored.rooms, "score", on_progress=quiet)
-    assert again.photos == 0
+    assert again is None
 
 
 def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):

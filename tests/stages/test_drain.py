@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from houses import FIRST_ID, house, quiet, small_world
+
+from popq import api
+from popq.flickr.fake.faults import Fault, Faults
+from popq.stages import batch
+
+
+@pytest.fixture
+def home(tmp_path):
+    with house(tmp_path, small_world(60)) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        yield home
+
+
+def enqueue(home, stage="resolve", size=25):
+
+    return batch.enqueue(home.rooms.catalogue, stage, size).job
+
+
+def test_stopping_keeps_what_is_finished_and_hands_the_rest_back_at_once(home):
+    job = enqueue(home)
+    drain = home.rooms.drain("resolve")
+    drain.stop.set()
+    assert drain.step(job)
+    assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(1,)]
+    assert home.sql("SELECT state, worker, moved FROM batches WHERE term = 1") == [
+        ("ready", None, 1)
+    ]
+
+
+def test_a_worker_whose_lease_was_taken_records_nothing(home):
+    job = enqueue(home)
+    drain = home.rooms.drain("resolve")
+    stage = drain.stage("resolve", None)
+    process = stage.process
+
+    def slow(photos, permits):
+        for number, result in enumerate(process(photos, permits)):
+            if number == 3:
+                # Another worker finds the lease run out, and claims the batch.
+                with home.rooms.catalogue.begin() as tx:
+                    tx.exec_driver_sql("UPDATE batches SET term = term + 1 WHERE state = 'leased'")
+            yield result
+
+    stage.process = slow
+    assert drain.step(job)
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("listed",)]
+    assert home.sql("SELECT sum(moved) FROM batches") == [(0,)]
+
+
+def test_two_drains_side_by_side_ask_for_no_photo_twice(home):
+    job = enqueue(home, size=5)
+    drains = [home.rooms.drain("resolve") for _ in range(2)]
+    threads = [threading.Thread(target=d.run_job, args=(job, 2, lambda _: None)) for d in drains]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+    assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
+
+
+def test_results_are_settled_while_the_batch_goes_on(tmp_path):
+    faults = Faults()
+    faults.fail_photo(FIRST_ID + 7 * 10, Fault.SLOW, slow_s=1.5)
+    with house(tmp_path, small_world(20), faults, settle_every_s=0.01, io_threads=1) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        seen = []
+
+        def look(stage, done, total):
+            seen.append(done)
+
+        api.work(home.rooms, "resolve", on_progress=look)
+        assert any(0 < done < 20 for done in seen)
+        assert seen[-1] == 20
+
+
+def test_work_for_says_whether_work_is_left(home):
+    job = enqueue(home)
+    drain = home.rooms.drain("resolve")
+    assert drain.work_for(0.0, job)
+    assert not drain.work_for(60.0, job)
+    assert home.sql("SELECT state FROM jobs") == [("done",)]
+
+
+def test_a_worker_without_a_key_still_downloads(tmp_path):
+    with house(tmp_path, small_world(5), flickr_keys=None) as home:
+        source = home.list_files(tmp_path)
+        photos = list(home.flickr.world.photos.values())
+        urls = home.flickr.world.page_urls()
+        urls[3:] = [
+            f"https://live.staticflickr.com/65535/{photo.flickr_id}_{photo.secret}_z.jpg"
+            for photo in photos[3:]
+        ]
+        source.links.write_text("\n".join(urls))
+        api.import_list(home.rooms, source)
+        enqueue(home)
+        enqueue(home, "download")
+        stop = threading.Event()
+        served = threading.Thread(target=api.serve, args=(home.rooms, "io", stop))
+        served.start()
+        try:
+            until = time.monotonic() + 60
+            query = "SELECT count(*) FROM photos WHERE state = 'stored'"
+            while home.sql(query) != [(2,)]:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+        finally:
+            stop.set()
+            served.join()
+        assert home.sql("SELECT stage, state FROM jobs") == [
+            ("resolve", "queued"),
+            ("download", "done"),
+        ]
+
+
+def test_a_photo_that_kills_its_worker_is_found_and_the_others_go_on(tmp_path):
+    """The worker's death is played by leases that run out: see tests/catalogue for the halving."""
+    with house(tmp_path, small_world(6), lease_s=0.05, io_threads=1) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job = enqueue(home)
+        drain = home.rooms.drain("resolve")
+        stage = drain.stage("resolve", None)
+        process = stage.process
+
+        class Dead(BaseException):
+            """What a SIGKILL looks like from inside: nobody handles it."""
+
+        def deadly(photos, permits):
+            for photo in photos:
+                if photo.flickr_id == FIRST_ID + 7 * 4:
+                    raise Dead
+                yield from process([photo], permits)
+
+        stage.process = deadly
+        pause = threading.Event()
+        for _ in range(60):
+            try:
+                drain.step(job)
+            except Dead:
+                pause.wait(0.06)
+        assert home.sql("SELECT flickr_id, reason FROM photos WHERE state = 'rejected'") == [
+            (FIRST_ID + 7 * 4, "kills_worker")
+        ]
+        assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(5,)]
+        assert home.sql("SELECT state FROM jobs") == [("done",)]
+
+
+def test_nothing_to_do_makes_no_job(home):
+    assert api.work(home.rooms, "download", on_progress=quiet) is None
+    assert home.sql("SELECT count(*) FROM jobs") == [(0,)]
