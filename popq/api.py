@@ -19,10 +19,10 @@ from typing import Any
 
 import structlog
 
-from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
+from popq.bootstrap import QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
 from popq.errors import BadInput, Misconfigured, PopqError
-from popq.stages import batch, dataset, ingest
+from popq.stages import dataset, ingest
 from popq.stages.dataset import Spec
 
 log = structlog.get_logger()
@@ -67,14 +67,7 @@ def work(
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
-    done = batch.enqueue(
-        rooms.catalogue,
-        stage,
-        BATCH_SIZES[stage],
-        run_id=run_id,
-        limit=limit,
-        requested_by=person(),
-    )
+    done = rooms.enqueue(stage, run_id=run_id, limit=limit, by=person())
     if done.job is None:
         return None
     # A score batch has the whole device; several would only fight for it.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from popq import logs
 from popq import settings as settings_module
+from popq.catalogue import jobs
 from popq.catalogue.db import Catalogue
 from popq.errors import Misconfigured
 from popq.flickr.client import FlickrClient
@@ -101,6 +102,14 @@ class Rooms:
     def makers(self) -> dict[str, Callable[[int | None], Stage]]:
         """Return what makes each photo stage; scoring's loads torch, so only when it is called."""
         return {"resolve": self._resolve, "download": self._download, "score": self._score}
+
+    def enqueue(
+        self, stage: str, *, run_id: int | None, limit: int | None, by: str
+    ) -> jobs.Enqueued:
+        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
+        size = BATCH_SIZES[stage]
+        with self.catalogue.begin() as tx:
+            return jobs.enqueue(tx, stage, size=size, run_id=run_id, limit=limit, requested_by=by)
 
     def drain(self, *stages: str) -> Drain:
         """Return a drain of these stages for this process."""

@@ -11,9 +11,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -29,9 +31,7 @@ TEST_PREFIX = "POPQ_TEST_"
 class Settings(BaseSettings):
     """The effective settings of one process; each field's name carries its unit."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", toml_file="popq.toml", extra="forbid"
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file="popq.toml", extra="forbid")
 
     data_dir: Path = Field(Path("popq-data"), description="where everything local lives")
     database_url: SecretStr | None = Field(
@@ -85,10 +85,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put `popq.toml` below the environment and `.env`."""
-        del file_secret_settings
-        toml = TomlConfigSettingsSource(settings_cls)
-        return init_settings, env_settings, dotenv_settings, toml
+        """Put `.env` below the environment, and `popq.toml` below both."""
+        del dotenv_settings, file_secret_settings
+        # Only popq's own names: a `.env` is shared with others (docker compose, say).
+        named = {name: value for name, value in dotenv_values(".env").items() if _is_ours(name)}
+        ours = {name[len(PREFIX) :].lower(): value for name, value in named.items()}
+        dotenv = InitSettingsSource(settings_cls, init_kwargs=ours)
+        return init_settings, env_settings, dotenv, TomlConfigSettingsSource(settings_cls)
 
     def catalogue_url(self) -> str:
         """Return the catalogue's SQLAlchemy URL, password included."""
@@ -133,9 +136,8 @@ def load() -> Settings:
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in os.environ:
-        upper = name.upper()
-        if upper.startswith(PREFIX) and not upper.startswith(TEST_PREFIX) and upper not in known:
-            raise Misconfigured(f"{name} is no setting of popq{_nearest(upper, known)}.")
+        if _is_ours(name) and name.upper() not in known:
+            raise Misconfigured(f"{name} is no setting of popq{_nearest(name.upper(), known)}.")
     try:
         return Settings()
     except ValidationError as error:
@@ -153,14 +155,14 @@ def load() -> Settings:
 
 def environment(**values: object) -> dict[str, str]:
     """Return this process's environment for a child with just these settings and no others."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(PREFIX) or name.upper().startswith(TEST_PREFIX)
-    }
+    kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
     return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+def _is_ours(name: str) -> bool:
+    return name.upper().startswith(PREFIX) and not name.upper().startswith(TEST_PREFIX)
 
 
 def _nearest(name: str, known: set[str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {match[0]}?" if match else "; `popq doctor` lists those there are"
+    return f": did you mean {match[0]}" if match else "; `popq doctor` lists those there are"

@@ -14,11 +14,10 @@ from celery.signals import worker_init, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from popq import logs
-from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, open_rooms, torch_stage
+from popq.bootstrap import QUEUES, Rooms, open_rooms, torch_stage
 from popq.catalogue import batches, jobs, runs
 from popq.celery import BELL_EXPIRES_S, app
 from popq.errors import PopqError
-from popq.stages import batch
 from popq.stages.drain import SWEEP_S, Drain
 
 log = structlog.get_logger()
@@ -86,14 +85,7 @@ def enqueue(
     rooms: Rooms, stage: str, *, run_id: int | None = None, limit: int | None = None, by: str
 ) -> jobs.Enqueued:
     """Enqueue the stage's work and ring, once for each batch that a worker's threads can take."""
-    done = batch.enqueue(
-        rooms.catalogue,
-        stage,
-        BATCH_SIZES[stage],
-        run_id=run_id,
-        limit=limit,
-        requested_by=by,
-    )
+    done = rooms.enqueue(stage, run_id=run_id, limit=limit, by=by)
     if rooms.settings.broker() is not None and done.job is not None:
         for _ in range(min(done.batches, rooms.settings.io_threads)):
             if not _ring(_BELLS[stage], done.job):

@@ -53,3 +53,14 @@ def test_a_child_gets_the_named_settings_and_no_others(monkeypatch):
     assert child["POPQ_LEASE_S"] == "3"
     assert "POPQ_MAX_TRIES" not in child
     assert "PATH" in child
+
+
+def test_names_of_others_in_a_shared_env_file_are_none_of_popqs_business():
+    Path(".env").write_text("REDIS_PASSWORD=x\nPOPQ_MAX_TRIES=3\n")
+    assert settings.load().max_tries == 3
+
+
+def test_an_unknown_name_of_popqs_in_an_env_file_is_an_error():
+    Path(".env").write_text("POPQ_MAX_TRYS=3\n")
+    with pytest.raises(Misconfigured, match=r"POPQ_MAX_TRYS.*did you mean POPQ_MAX_TRIES"):
+        settings.load()

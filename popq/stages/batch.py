@@ -183,22 +183,6 @@ class _Ledger:
         self._clear()
 
 
-def enqueue(
-    catalogue: Catalogue,
-    stage: str,
-    size: int,
-    *,
-    run_id: int | None = None,
-    limit: int | None = None,
-    requested_by: str | None = None,
-) -> jobs.Enqueued:
-    """Make or extend the stage's job in one transaction; see `jobs.enqueue`."""
-    with catalogue.begin() as tx:
-        return jobs.enqueue(
-            tx, stage, size=size, run_id=run_id, limit=limit, requested_by=requested_by
-        )
-
-
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     """Bring the rates of the stage's hosts in the catalogue up to the settings."""
     if stage.rates:

@@ -7,8 +7,8 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
+from popq.catalogue import jobs
 from popq.flickr.fake.faults import Fault, Faults
-from popq.stages import batch
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def home(tmp_path):
 
 
 def enqueue(home, stage="resolve", size=25):
-
-    return batch.enqueue(home.rooms.catalogue, stage, size).job
+    with home.rooms.catalogue.begin() as tx:
+        return jobs.enqueue(tx, stage, size=size).job
 
 
 def test_stopping_keeps_what_is_finished_and_hands_the_rest_back_at_once(home):
