@@ -250,17 +250,26 @@ def _check_broker(rooms: Rooms) -> str:
 
 def _check_store(rooms: Rooms) -> str:
     rooms.store.check()
-    return f"ok: {rooms.store.url}"
+    return f"ok: {rooms.settings.masked_store()}"
 
 
 def _check_keys(rooms: Rooms) -> str:
     if not rooms.flickr_clients:
         return "warning: no POPQ_FLICKR_KEYS; only photos with image URLs can be had"
+    made = migrate.versions(rooms.catalogue)[0] is not None
+    refusals = []
     for host, client in rooms.flickr_clients.items():
-        client.check_key()
-        if migrate.versions(rooms.catalogue)[0] is not None:
+        try:
+            client.check_key()
+        except PopqError as error:
+            refusals.append(str(error))
+            continue
+        if made:
             with rooms.catalogue.begin() as tx:
                 hosts.enable(tx, host)
+    if refusals:
+        of = f"{len(refusals)} of {len(rooms.flickr_clients)} keys do not work"
+        raise Misconfigured(f"{of}: {refusals[0]}")
     return f"ok: {len(rooms.flickr_clients)} answer at {rooms.settings.flickr_api_url}"
 
 

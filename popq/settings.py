@@ -119,13 +119,14 @@ class Settings(BaseSettings):
         """Return every setting by its variable's name, passwords and keys masked."""
         shown = {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
         if self.store_url is not None:
-            shown[f"{PREFIX}STORE_URL"] = _without_password(self.store_url)
+            shown[f"{PREFIX}STORE_URL"] = self.masked_store()
         return shown
 
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('//')[0]}//***@{tail}" if at and "//" in head else url
+    def masked_store(self) -> str:
+        """Return where images are kept, without a password that its URL may have."""
+        url = self.store()
+        head, at, tail = url.rpartition("@")
+        return f"{head.split('//')[0]}//***@{tail}" if at and "//" in head else url
 
 
 def load() -> Settings:
