@@ -15,6 +15,7 @@ from __future__ import annotations
 import getpass
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -40,6 +41,7 @@ def init(rooms: Rooms) -> dict[str, Any]:
 
 def import_list(rooms: Rooms, source: ingest.Source, *, strict: bool = False) -> ingest.Report:
     """Import a list, making the catalogue first where there is none; see `ingest.ingest`."""
+    ingest.check_readable(source)  # before there is a catalogue of nothing
     version, _ = migrate.versions(rooms.catalogue)
     if version is None:
         init(rooms)
@@ -138,13 +140,20 @@ def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
     """Freeze a data set, or return the one of that name if it was asked to be the same."""
     with rooms.catalogue.read() as tx:
         there = datasets.find(tx, spec.name)
+        new, relabelled = datasets.drift(tx, there.id) if there is not None else (0, 0)
     if there is None:
         return dataset.create(rooms.catalogue, spec)
     asked = (spec.tiers, spec.split, spec.val, spec.test, spec.seed)
     if asked != (there.tiers, there.split_rule, there.val, there.test, there.seed):
         message = f"The data set {spec.name!r} is frozen with other tiers or another split"
         raise BadInput(f"{message}; give another name.")
-    return dataset.describe(rooms.catalogue, spec.name)
+    described = dataset.describe(rooms.catalogue, spec.name)
+    if new or relabelled:
+        described["warnings"].append(
+            f"it is frozen as it was made: {new} stored photos are not in it, and {relabelled} of"
+            " its photos have another label now; give another --name for a set of all of them"
+        )
+    return described
 
 
 def run_all(
@@ -162,7 +171,7 @@ def run_all(
     """
     summary: dict[str, Any] = {"catalogue": init(rooms)["catalogue"]}
     report = import_list(rooms, source)
-    summary["import"] = {"read": report.read, "new": report.new, "rejected": report.rejected}
+    summary["import"] = asdict(report)
     left = 0
     for stage in ("resolve", "download"):
         done = work(rooms, stage, on_progress=on_progress)

@@ -15,13 +15,13 @@ from popq import logs
 from popq import settings as settings_module
 from popq.catalogue import jobs
 from popq.catalogue.db import Catalogue
-from popq.errors import Misconfigured
+from popq.errors import BadInput, Misconfigured
 from popq.flickr.client import FlickrClient
 from popq.images.fetch import ImageClient
 from popq.images.store import Store
 from popq.settings import Settings
 from popq.stages.batch import Pace, Stage
-from popq.stages.download import Download
+from popq.stages.download import AskAgain, Download
 from popq.stages.drain import Drain
 from popq.stages.resolve import Resolve
 
@@ -106,9 +106,16 @@ class Rooms:
     def enqueue(
         self, stage: str, *, run_id: int | None, limit: int | None, by: str
     ) -> jobs.Enqueued:
-        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
+        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`.
+
+        Raises `BadInput` for a limit beside an active job, which has more to do than that.
+        """
         size = BATCH_SIZES[stage]
         with self.catalogue.begin() as tx:
+            active = jobs.find_active(tx, stage, run_id)
+            if limit is not None and active is not None:
+                message = f"Job {active} ({stage}) is active, so a limit would not hold"
+                raise BadInput(f"{message}; let it end first, or leave the limit out.")
             return jobs.enqueue(tx, stage, size=size, run_id=run_id, limit=limit, requested_by=by)
 
     def drain(self, *stages: str) -> Drain:
@@ -146,6 +153,9 @@ class Rooms:
             images_per_second=self.settings.images_per_second,
             image_base=self.settings.flickr_image_url,
             image_size=self.settings.image_size,
+            ask_again=AskAgain(
+                self.catalogue, self.flickr_clients, self.settings.flickr_calls_per_hour
+            ),
         )
 
     def _score(self, run_id: int | None) -> Stage:

@@ -134,7 +134,10 @@ def demo(
     if folder is None:
         folder = Path(tempfile.mkdtemp(prefix="popq-demo-"))
     folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made: {error.strerror}; name another.") from error
     if any(folder.iterdir()):
         raise BadInput(f"{folder} is not empty; name a new folder for the demo.")
     made = plan(photos, seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,8 @@ from popq.errors import Misconfigured
 PREFIX = "POPQ_"
 #: Read by the test suite only, never by popq.
 TEST_PREFIX = "POPQ_TEST_"
+#: Brokers that carry doorbells, by their URLs' schemes.
+BROKERS = ("redis", "rediss", "amqp", "amqps")
 
 
 class Settings(BaseSettings):
@@ -70,6 +73,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="what workers log"
     )
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().split("://")[0] not in BROKERS:
+            raise ValueError(f"a broker's URL begins with {', '.join(BROKERS)}, and then ://")
+        return value
 
     @field_validator("data_dir")
     @classmethod
@@ -124,9 +134,7 @@ class Settings(BaseSettings):
 
     def masked_store(self) -> str:
         """Return where images are kept, without a password that its URL may have."""
-        url = self.store()
-        head, at, tail = url.rpartition("@")
-        return f"{head.split('//')[0]}//***@{tail}" if at and "//" in head else url
+        return re.sub(r"//[^/@]*@", "//***@", self.store())
 
 
 def load() -> Settings:
@@ -166,4 +174,4 @@ def _is_ours(name: str) -> bool:
 
 def _nearest(name: str, known: set[str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {match[0]}" if match else "; `popq doctor` lists those there are"
+    return f": did you mean {match[0]}" if match else "; the README lists those there are"

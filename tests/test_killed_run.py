@@ -92,6 +92,19 @@ def test_a_run_killed_anywhere_ends_with_the_same_catalogue(tmp_path, undisturbe
         assert outcome(home) == undisturbed
 
 
+def test_a_frozen_data_set_is_said_to_be_so(tmp_path):
+    with house(tmp_path, small_world(30, owners=10)) as home:
+        runner = Runner(home, tmp_path)
+        with runner.start() as process:
+            process.communicate(timeout=300)
+        labels = (tmp_path / "labels.txt").read_text().splitlines()
+        (tmp_path / "labels.txt").write_text("\n".join(["9.99", *labels[1:]]))
+        with runner.start() as process:
+            _, err = process.communicate(timeout=300)
+        assert process.returncode == 0
+        assert "1 of its photos have another label now" in err.replace("\n", " ")
+
+
 def test_a_run_that_is_done_changes_nothing_when_it_is_started_again(tmp_path):
     with house(tmp_path, small_world(30, owners=10)) as home:
         runner = Runner(home, tmp_path)

@@ -173,33 +173,24 @@ def _halve(tx: Tx, lease: Lease) -> Lease | None:
     ids = [photo.id for photo in work(tx, lease, max_tries=None)]
     if not ids:
         return lease  # all of it was settled before the worker died: it will close
-    if len(ids) == 1:
-        _give_up(tx, lease, ids[0])
+    if lease.lo == lease.hi:
+        _give_up(tx, lease, lease.lo)
         return None
-    middle = len(ids) // 2
-    whole = tx.execute(select(Batch.photos).where(Batch.id == lease.batch)).scalar_one()
-    upper = {
-        "job_id": lease.job,
-        "lo": ids[middle],
-        "hi": lease.hi,
-        "photos": len(ids) - middle,
-        "expiries": _expiries_of_half(len(ids) - middle),
-        "due": db_now(),
-    }
-    tx.execute(insert(Batch).values(upper))
-    lower = {
-        "hi": ids[middle] - 1,
-        "photos": whole - (len(ids) - middle),
-        "expiries": _expiries_of_half(middle),
-    }
-    tx.execute(update(Batch).where(Batch.id == lease.batch).values(lower))
-    return dataclasses.replace(lease, hi=ids[middle] - 1, expiries=lower["expiries"])
+    lower, upper = ids[: (len(ids) + 1) // 2], ids[(len(ids) + 1) // 2 :]
+    if upper:
+        half = {**_range(upper), "job_id": lease.job, "photos": len(upper), "due": db_now()}
+        tx.execute(insert(Batch).values(half))
+    kept = _range(lower)
+    values = {**kept, "photos": Batch.photos - len(upper)}
+    tx.execute(update(Batch).where(Batch.id == lease.batch).values(values))
+    return dataclasses.replace(lease, lo=kept["lo"], hi=kept["hi"], expiries=kept["expiries"])
 
 
-def _expiries_of_half(photos: int) -> int:
+def _range(ids: Sequence[int]) -> dict[str, int]:
     # One more expiry halves it again; a lone photo must earn its three by itself, since an
     # unrelated kill (a deployment, say) must not cost a live photo.
-    return POISON_EXPIRIES - 1 if photos > 1 else 0
+    expiries = POISON_EXPIRIES - 1 if len(ids) > 1 else 0
+    return {"lo": ids[0], "hi": ids[-1], "expiries": expiries}
 
 
 def _give_up(tx: Tx, lease: Lease, photo: int) -> None:
@@ -262,6 +253,8 @@ def settle(
             seconds=Batch.seconds + tally.seconds,
         )
     )
+    if tally.moved or tally.exited:
+        renew = renew.values(expiries=0)  # a worker that gets on is not killed by its photos
     if tx.execute(renew).rowcount != 1:
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"

@@ -116,6 +116,25 @@ def counts(tx: Tx, dataset: int) -> Sequence[Any]:
     return tx.execute(query).all()
 
 
+def strangers(tx: Tx, dataset: int) -> int:
+    """Return how many members' owners are unknown."""
+    query = select(func.count()).join(Photo, Photo.id == Member.photo_id)
+    unknown = query.where(Member.dataset_id == dataset, Photo.owner.is_(None))
+    return int(tx.execute(unknown.select_from(Member)).scalar_one())
+
+
+def drift(tx: Tx, dataset: int) -> tuple[int, int]:
+    """Return how many learnable photos are not in the set, and how many have another label now."""
+    own = (Member.photo_id == Photo.id) & (Member.dataset_id == dataset)
+    fit = (Photo.state == PhotoState.STORED) & Photo.label.is_not(None)
+    query = select(
+        func.count().filter(fit & Member.photo_id.is_(None)),
+        func.count().filter(Member.label != Photo.label),
+    ).select_from(Photo)
+    new, relabelled = tx.execute(query.join(Member, own, isouter=True)).one()
+    return int(new), int(relabelled)
+
+
 def members(tx: Tx, dataset: int) -> list[MemberRow]:
     """Return the members by photo id: row i here is row i of the data set's pack."""
     columns = (Member.photo_id, Photo.flickr_id, Photo.owner, Member.label, Member.tier)

@@ -104,6 +104,22 @@ def _there(row: Any) -> int:
     return math.floor(float(row.now + row.burst * interval - tat) / interval + 1e-6)
 
 
+def owe(tx: Tx, name: str) -> bool:
+    """Take one call whether the budget has one or not: later grants wait for it.
+
+    For what must follow a call that was granted. False, and nothing taken, while the host is
+    paused or disabled.
+    """
+    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
+    query = select(*columns, db_now().label("now")).where(Host.name == name)
+    row = tx.execute(query.with_for_update()).one()
+    if row.disabled_why is not None or row.paused_until > row.now:
+        return False
+    tat = max(row.tat, row.now) + _interval(row)
+    tx.execute(update(Host).where(Host.name == name).values(tat=tat))
+    return True
+
+
 def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None) -> float:
     """Pause the host after a 429 and return for how many seconds.
 

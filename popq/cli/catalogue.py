@@ -75,7 +75,13 @@ def photo_command(photo_id: int, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--limit", default=50, show_default=True, help="How many, newest first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, show.BIGGEST),
+    default=50,
+    show_default=True,
+    help="How many, newest first.",
+)
 @show.json_option
 def failures_command(limit: int, as_json: bool) -> None:
     """List the newest failed tries: which photo, what came of it, what the host said."""

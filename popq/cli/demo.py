@@ -11,8 +11,20 @@ from popq.cli import show
 
 
 @click.command()
-@click.option("--photos", default=640, show_default=True, help="How many are generated.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other photos.")
+@click.option(
+    "--photos",
+    type=click.IntRange(1, 100_000),
+    default=640,
+    show_default=True,
+    help="How many are generated.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Another seed, other photos.",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Where all goes.")
 @show.json_option
 def demo_command(photos: int, seed: int, keep: Path | None, as_json: bool) -> None:

@@ -21,8 +21,14 @@ from popq.flickr.fake.world import folder_world
     required=True,
     help="A folder of <photo id>.jpg files.",
 )
-@click.option("--port", default=0, help="0: any free one.")
-@click.option("--links", type=click.Path(path_type=Path), help="Write the photos' pages there.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default="any free one", help="Port."
+)
+@click.option(
+    "--links",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the photos' pages there.",
+)
 @show.json_option
 def fake_flickr_command(photos: Path, port: int, links: Path | None, as_json: bool) -> None:
     """Serve a folder of photos as Flickr would: API and image host, on 127.0.0.1 only.

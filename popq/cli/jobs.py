@@ -12,8 +12,15 @@ from popq.bootstrap import Rooms, open_rooms
 from popq.catalogue import jobs
 from popq.cli import show
 
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="At most so many photos.")
-run_option = click.option("run_id", "--run", type=int, help="The run; default: the newest done.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos."
+)
+run_option = click.option(
+    "run_id",
+    "--run",
+    type=click.IntRange(1, show.BIGGEST),
+    help="The run; default: the newest done.",
+)
 
 
 def _work(stage: str, as_json: bool, **options: Any) -> None:
@@ -124,7 +131,7 @@ def enqueue_score_command(run_id: int | None, limit: int | None, as_json: bool) 
 
 
 @click.command()
-@click.argument("job", type=int, required=False)
+@click.argument("job", type=click.IntRange(1, show.BIGGEST), required=False)
 @show.json_option
 def jobs_command(job: int | None, as_json: bool) -> None:
     """List the jobs, newest first, or show JOB."""

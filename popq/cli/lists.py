@@ -56,5 +56,5 @@ def import_command(
         f"{report.read:,} rows read: {report.new:,} new, {report.updated:,} updated,"
         f" {report.unchanged:,} unchanged, {report.rejected:,} rejected."
     )
-    if report.new + report.updated == 0:
+    if report.new + report.updated + report.rejected == 0:
         click.echo("Nothing changed: the catalogue knew all of them.")

@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 import click
+from click.utils import PacifyFlushWrapper
 
 import popq
 from popq.errors import PopqError
@@ -89,6 +90,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         status = error.exit_code
+    except SystemExit as ended:
+        # click ends a closed pipe (`| head`) with 1; the reader has seen enough, so all is well.
+        closed = isinstance(sys.stdout, PacifyFlushWrapper)  # type: ignore[arg-type]
+        status = 0 if closed else ended.code
     except (KeyboardInterrupt, click.Abort):
         click.echo("popq: interrupted; what was finished is kept", err=True)
         status = INTERRUPTED

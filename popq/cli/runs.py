@@ -72,7 +72,7 @@ def train_command(dataset: str, enqueue: bool, as_json: bool, **options: Any) ->
 
 
 @click.command()
-@click.argument("run", type=int, required=False)
+@click.argument("run", type=click.IntRange(1, show.BIGGEST), required=False)
 @show.json_option
 def runs_command(run: int | None, as_json: bool) -> None:
     """List training runs, newest first, or show RUN with its epochs and metrics."""

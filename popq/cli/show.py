@@ -13,6 +13,8 @@ import click
 #: The option of every command that prints data.
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON on stdout.")
 
+#: The largest number that a database keeps.
+BIGGEST: Final = 2**63 - 1
 #: Seconds between two lines of progress where lines cannot be overwritten.
 QUIET_S: Final = 5.0
 

@@ -98,7 +98,7 @@ class FlickrClient:
     ) -> None:
         if not key:
             raise Misconfigured("there is no Flickr API key; set POPQ_FLICKR_KEYS")
-        self.host = "flickr-api-" + hashlib.sha256(key.encode()).hexdigest()[:8]
+        self.host = "flickr-api-" + hashlib.sha256(f"{key}:{secret}".encode()).hexdigest()[:8]
         self._door = _Door(
             key, secret, host=self.host, timeouts_s=(connect_timeout_s, read_timeout_s)
         )

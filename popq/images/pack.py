@@ -11,6 +11,7 @@ on two cores reached what two processes did, without sending pixels between proc
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -93,6 +94,19 @@ def build(
     """
     if not keys:
         raise BadInput("a pack of no photos cannot be built; download some first")
+    with _alone(folder):
+        there = open_pack(folder, fingerprint, len(keys))
+        return there or _fill(folder, fingerprint, keys, read, workers, on_progress)
+
+
+def _fill(
+    folder: Path,
+    fingerprint: str,
+    keys: Sequence[str],
+    read: Callable[[str], BinaryIO],
+    workers: int,
+    on_progress: Callable[[int], None] | None,
+) -> Pack:
     done = _begin(folder, fingerprint, len(keys))
     with _naming(folder):
         file = (folder / _PIXELS).open("r+b", buffering=0)
@@ -111,6 +125,17 @@ def build(
     if pack is None:
         raise Misconfigured(f"{folder} changed while it was built; is another build at work there?")
     return pack
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that two runs of one data set do not build over each other."""
+    with _naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go when the file is closed, also by a death
+        yield
 
 
 def _rows(

@@ -48,13 +48,18 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # What messages show: a URL may carry a password.
+        self._shown = re.sub(r"//[^/@]*@", "//***@", url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            message = f"the store {url} cannot be used: {error}. Correct POPQ_STORE_URL."
+            message = f"the store {self} cannot be used: {error}. Correct POPQ_STORE_URL."
             raise Misconfigured(message) from error
         self._root: str = root.rstrip("/")
         self._folder = Path(root) if isinstance(self._fs, LocalFileSystem) else None
+
+    def __str__(self) -> str:
+        return self._shown
 
     def put(self, path: Path, key: str) -> None:
         """Keep the file at `path` under `key`; a file of the same size that is there is left.
@@ -111,7 +116,7 @@ class Store:
             found = file.read()
         self.delete(key)
         if found != _PROBE or self.exists(key):
-            message = f"the store {self.url} does not keep what is written; set POPQ_STORE_URL"
+            message = f"the store {self} does not keep what is written; set POPQ_STORE_URL"
             raise Misconfigured(f"{message} to another folder or bucket.")
 
     def scratch(self) -> Path:
@@ -152,7 +157,7 @@ class Store:
         return f"{self._root}/{key}"
 
     def _missing(self, key: str) -> Permanent:
-        return Permanent(f"{key} is not in the store {self.url}", outcome=Outcome.FILE_MISSING)
+        return Permanent(f"{key} is not in the store {self}", outcome=Outcome.FILE_MISSING)
 
     @contextmanager
     def _naming(self, key: str) -> Iterator[None]:
@@ -160,9 +165,9 @@ class Store:
         try:
             yield
         except (ConnectionError, TimeoutError) as error:
-            raise ServiceDown(f"the store {self.url} does not answer: {error}") from error
+            raise ServiceDown(f"the store {self} does not answer: {error}") from error
         except OSError as error:
-            message = f"the store {self.url} refuses {key}: {error}. Free space there, correct its"
+            message = f"the store {self} refuses {key}: {error}. Free space there, correct its"
             raise Misconfigured(f"{message} permissions or set POPQ_STORE_URL.") from error
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import structlog
 
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 #: What a stage says of a photo: it moved, a try failed, or it was scored.
 Result = Move | Failed | Scored
 
+#: A worker that has no result for so long is taken for dead: every size of a photo may be asked
+#: for, and each may drip for two minutes.
+LONGEST_PHOTO_S: Final = 900.0
 #: Where a stage takes a photo when all goes well (scoring leaves it where it is).
 _FORWARD: Final = {"resolve": PhotoState.RESOLVED, "download": PhotoState.STORED}
 
@@ -76,6 +79,12 @@ class Permits:
             self._refill()
         self._left -= 1
         return self._host
+
+    def owe(self, host: str) -> None:
+        """Spend one call on `host` that must follow one that was granted, in debt if need be."""
+        with self._catalogue.begin() as tx:
+            if not hosts.owe(tx, host):
+                raise OutOfPermits(hosts.grant(tx, host, 0).wait_s)
 
     def _refill(self) -> None:
         waits = []
@@ -183,6 +192,45 @@ class _Ledger:
         self._clear()
 
 
+class _Heartbeat:
+    """Renews a batch's lease while its worker gets on, also through one slow photo.
+
+    Without a result for `LONGEST_PHOTO_S` it stops, and the lease runs out.
+    """
+
+    def __init__(self, catalogue: Catalogue, lease: Lease, pace: Pace) -> None:
+        self._catalogue = catalogue
+        self._lease = lease
+        self._lease_s = pace.lease_s
+        self._last = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def progress(self) -> None:
+        """Note that a photo is finished."""
+        self._last = time.monotonic()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._lease_s / 3):
+            if time.monotonic() - self._last > LONGEST_PHOTO_S:
+                return
+            try:
+                with self._catalogue.begin() as tx:
+                    batches.settle(tx, self._lease, [], [], Tally(), lease_s=self._lease_s)
+            except LeaseLost:
+                return  # the worker finds out when it settles
+            except PopqError as error:
+                log.warning("lease not renewed", batch=self._lease.batch, why=str(error))
+
+
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     """Bring the rates of the stage's hosts in the catalogue up to the settings."""
     if stage.rates:
@@ -228,7 +276,8 @@ def work_one(
 def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
     with catalogue.begin() as tx:
         jobs.pause(tx, job, why)
-    raise Misconfigured(why)
+    message = f"{why} The job is paused and nothing is lost"
+    raise Misconfigured(f"{message}; set it right, run `popq doctor`, and start it again.")
 
 
 def _work(
@@ -242,19 +291,30 @@ def _work(
     permits = Permits(catalogue, names, min(size, 100))
     ledger = _Ledger(catalogue, lease, pace, names)
     stopped: Misconfigured | None = None
+    broken: Exception | None = None
+    heart = _Heartbeat(catalogue, lease, pace)
     try:
-        back_in_s = _process(stage, photos, permits, ledger, stop)
+        with heart:
+            back_in_s = _process(stage, photos, permits, ledger, stop, heart)
+    except LeaseLost:
+        raise
     except OutOfPermits as error:
         back_in_s = error.wait_s
     except Throttled as error:
-        back_in_s = _pause_host(catalogue, error, pace)
+        back_in_s = _pause_host(catalogue, error, pace, names)
     except KeyRefused as error:
         back_in_s = _disable_host(catalogue, error)
     except Misconfigured as error:
         back_in_s, stopped = 0.0, error
+    except Exception as error:  # noqa: BLE001 - raised again below
+        # Whatever it is (a store that is down, say), this worker lives: the batch is handed back,
+        # so that no expiry is counted against photos that have done nothing.
+        back_in_s, broken = pace.retry_wait_s, error
     _end(ledger, back_in_s)
     if stopped is not None:
         _stop_job(catalogue, lease.job, str(stopped))
+    if broken is not None:
+        raise broken
 
 
 def _process(
@@ -263,12 +323,14 @@ def _process(
     permits: Permits,
     ledger: _Ledger,
     stop: threading.Event,
+    heart: _Heartbeat,
 ) -> float | None:
     """Work through the photos; return the seconds after which the batch is due again, or None."""
     tried = {photo.id: photo.tries for photo in photos}
     with closing(stage.process(photos, permits)) as results:
         for result in results:
             ledger.add(result, tried.get(result.photo, {}))
+            heart.progress()
             if stop.is_set():
                 return 0.0
             if ledger.due():
@@ -297,11 +359,13 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
     )
 
 
-def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace) -> float:
+def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace, names: Sequence[str]) -> float:
+    """Pause the host; return how long the batch waits: not at all while another host is open."""
     with catalogue.begin() as tx:
         wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s)
+        others = any(hosts.is_open(tx, name) for name in names if name != error.host)
     log.warning("host paused", host=error.host, seconds=round(wait_s, 1), why=str(error))
-    return wait_s
+    return 0.0 if others else wait_s
 
 
 def _disable_host(catalogue: Catalogue, error: KeyRefused) -> float:

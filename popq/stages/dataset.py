@@ -124,7 +124,7 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
     with catalogue.read() as tx:
         row = datasets.get(tx, name)
         counts = datasets.counts(tx, row.id)
-        unknown = sum(1 for m in datasets.members(tx, row.id) if m.owner is None)
+        unknown = datasets.strangers(tx, row.id)
     sizes = {"train": 0, "val": 0, "test": 0}
     by_tier = dict.fromkeys(range(1, row.tiers + 1), 0)
     for split, tier, photos, _ in counts:

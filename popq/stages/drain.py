@@ -19,7 +19,7 @@ from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import JobState
-from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
+from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages.batch import Pace, Stage, register_hosts, work_one
 
 log = structlog.get_logger()
@@ -54,6 +54,8 @@ class Drain:
         """Return the stage, made once in this process; its hosts' rates are registered."""
         with self._lock:
             if (name, run_id) not in self._made:
+                for other in [key for key in self._made if key[0] == name]:
+                    del self._made[other]  # a run's network is large: keep only the newest
                 stage = self._makers[name](run_id)
                 register_hosts(self.catalogue, stage)
                 self._made[name, run_id] = stage
@@ -145,8 +147,12 @@ class Drain:
                 except Misconfigured as error:
                     log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
                     self.stop.wait(SWEEP_S)
-                except (ServiceDown, PopqError) as error:
+                except PopqError as error:
                     log.warning("will try again", why=str(error))
+                    self.stop.wait(SWEEP_S)
+                except Exception:
+                    # A mistake of ours in one stage must not end the worker's other work.
+                    log.exception("will try again")
                     self.stop.wait(SWEEP_S)
 
         workers = [threading.Thread(target=body, name=f"drain-{n}") for n in range(threads)]

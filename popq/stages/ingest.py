@@ -96,6 +96,13 @@ def ingest(
     return report
 
 
+def check_readable(source: Source) -> None:
+    """Raise `BadInput` unless the source's files can be opened as lists."""
+    for path in (source.links, source.labels):
+        if path is not None:
+            _open(path).close()
+
+
 def _check(report: Report, source: Source, *, strict: bool) -> None:
     """Raise, and so roll back, when nothing was taken or nothing may be refused."""
     first = report.rejections[0] if report.rejections else None
@@ -140,7 +147,7 @@ def _score(text: str) -> float:
         score = float(text)
     except ValueError:
         _bad_label(text)
-    if not math.isfinite(score):
+    if not math.isfinite(score) or "_" in text:  # Python takes 1_000 for a number
         _bad_label(text)
     return score
 
@@ -200,7 +207,10 @@ def _lines(file: TextIO, path: Path) -> Iterator[tuple[int, str]]:
 
 def _table(file: TextIO, source: Source) -> Iterator[tuple[int, str, str | None]]:
     path = source.links
-    header = file.readline()
+    try:
+        header = file.readline()
+    except UnicodeDecodeError as error:
+        raise _not_text(path) from error
     if not header.strip():
         raise BadInput(f"{path} is empty: no header, no rows. Nothing was imported.")
     delimiter = max("\t,;", key=header.count)

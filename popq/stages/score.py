@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -111,14 +110,16 @@ class Score:
                     pixels.append(np.asarray(decode.crop(decode.decode(file).image)))
                 readable.append(photo)
             except (Permanent, Transient) as error:
-                bad.append(_refused(photo, error))
+                bad.append(self._refused(photo, error))
         return readable, pixels, bad
 
-
-def _refused(photo: WorkPhoto, error: Permanent | Transient) -> Result:
-    failed = partial(Failed, photo.id, error.outcome, str(error))
-    if error.outcome is not Outcome.FILE_MISSING or photo.image_url is None:
-        return failed()
-    # The image can be fetched again: the next download job takes the photo up.
-    lost = {"file_key": None, "sha256": None}
-    return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed())
+    def _refused(self, photo: WorkPhoto, error: Permanent | Transient) -> Result:
+        failed = Failed(photo.id, error.outcome, str(error))
+        if photo.image_url is None:
+            return failed
+        if error.outcome is Outcome.CORRUPT:
+            # It was whole when it was stored: our file has rotted, not the photo.
+            self._store.delete(str(photo.file_key))
+        # The image can be fetched again: the next download job takes the photo up.
+        lost = {"file_key": None, "sha256": None}
+        return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)

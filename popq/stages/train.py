@@ -19,7 +19,7 @@ from popq.catalogue import datasets, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
-from popq.errors import BadInput, LeaseLost, PopqError
+from popq.errors import BadInput, LeaseLost, Permanent, PopqError, Transient
 from popq.images import pack
 from popq.images.store import Store
 from popq.learn import loop
@@ -114,9 +114,10 @@ def train(
     except LeaseLost as error:
         log.warning("run lost", run=run, term=term, why=str(error))
         return False
-    except PopqError as error:
+    except Exception as error:
+        # Also what nobody foresaw (memory, say): a run is never left "running".
         with catalogue.begin() as tx:
-            runs.fail(tx, run, term, str(error))
+            runs.fail(tx, run, term, str(error) or type(error).__name__)
         raise
     return True
 
@@ -185,14 +186,19 @@ class _Trainer:
         there = pack.open_pack(folder, dataset.fingerprint, len(members))
         if there is not None:
             return there
-        return pack.build(
-            folder,
-            dataset.fingerprint,
-            [member.file_key for member in members],
-            self.where.store.open,
-            workers=2,
-            on_progress=lambda done: self._beat("pack", done, len(members)),
-        )
+        try:
+            return pack.build(
+                folder,
+                dataset.fingerprint,
+                [member.file_key for member in members],
+                self.where.store.open,
+                workers=2,
+                on_progress=lambda done: self._beat("pack", done, len(members)),
+            )
+        except (Permanent, Transient) as error:
+            message = f"A photo of the data set {dataset.name} cannot be read: {error}"
+            way_out = "put its file back, or make a new data set without it"
+            raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
 
     def _judge(
         self, folder: Path, dataset: Any, members: list[MemberRow], data: Data

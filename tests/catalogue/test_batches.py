@@ -15,6 +15,23 @@ def failed(photo, outcome=Outcome.TRANSIENT):
     return Failed(photo, outcome, "connection reset", 503)
 
 
+def test_what_is_left_of_a_large_batch_is_not_taken_for_a_lone_killer(scene):
+    """Three deployments during one batch: its last photo has done nothing."""
+    scene.photos(3)
+    job = scene.enqueue(size=3).job
+    for _ in range(2):
+        scene.claim(job)
+        scene.do("UPDATE batches SET due = 0")
+    lease = scene.claim(job)
+    first, second, _ = scene.work(lease)
+    scene.do("UPDATE photos SET state = 'gone', reason = 'gone' WHERE id <= 2")
+    scene.do("UPDATE batches SET due = 0")
+    again = scene.claim(job)
+    assert (again.lo, again.hi, again.expiries) == (second + 1, second + 1, 0)
+    assert first < second
+    assert scene.scalar("SELECT count(*) FROM photos WHERE state = 'rejected'") == 0
+
+
 def test_a_claim_leases_the_first_due_batch_and_starts_the_job(scene):
     photos = scene.photos(5)
     job = scene.enqueue(size=3).job

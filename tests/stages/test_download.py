@@ -7,6 +7,7 @@ import pytest
 from houses import FIRST_ID, house, jpeg, quiet, small_world
 
 from popq import api
+from popq.catalogue import jobs
 from popq.errors import Misconfigured
 from popq.flickr.fake.faults import Fault, Faults, Host
 from popq.flickr.fake.world import Fate
@@ -99,6 +100,54 @@ def test_a_store_that_refuses_pauses_the_job_and_loses_nothing(tmp_path):
         assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
         in_the_way.unlink()
         assert download(home).moved == 3
+
+
+def test_a_photo_whose_secret_changed_is_found_again(tmp_path):
+    with house(tmp_path, small_world(3)) as home:
+        resolved(home, tmp_path)
+        for photo in home.flickr.world.photos.values():
+            photo.secret = f"f{photo.secret[1:]}"
+        done = download(home)
+        assert (done.moved, done.exited) == (3, 0)
+        assert home.sql("SELECT secret, state FROM photos WHERE id = 1") == [
+            ("f000000000", "stored")
+        ]
+
+
+def test_the_api_has_the_last_word_on_an_image_that_is_refused(tmp_path):
+    with house(tmp_path, small_world(2)) as home:
+        resolved(home, tmp_path)
+        removed, _ = home.flickr.world.photos.values()
+        removed.fate = Fate.REMOVED
+        assert (download(home).moved, download(home)) == (1, None)
+        assert home.sql("SELECT state, reason FROM photos ORDER BY id") == [
+            ("gone", "not_found"),
+            ("stored", None),
+        ]
+
+
+def test_without_a_key_the_image_hosts_word_is_final(tmp_path):
+    with house(tmp_path, small_world(2, fates=(Fate.IMAGE_GONE,))) as home:
+        resolved(home, tmp_path)
+    with house(tmp_path, home.flickr.world, flickr_keys=None) as home:
+        assert download(home).exited == 1
+
+
+def test_a_missing_photo_ends_also_at_a_rate_below_its_sizes(tmp_path):
+    """Six sizes are asked for, and the host's burst is one call: it must not begin for ever."""
+    world = small_world(2, fates=(Fate.IMAGE_GONE,))
+    with house(tmp_path, world, images_per_second=0.3, flickr_keys=None, io_threads=1) as home:
+        urls = [
+            f"https://live.staticflickr.com/65535/{photo.flickr_id}_{photo.secret}_z.jpg"
+            for photo in world.photos.values()
+        ]
+        source = home.list_files(tmp_path)
+        source.links.write_text("\n".join(urls))
+        api.import_list(home.rooms, source)
+        with home.rooms.catalogue.begin() as tx:
+            job = jobs.enqueue(tx, "download", size=25).job
+        home.rooms.drain("download").step(job)
+        assert home.sql("SELECT state FROM photos WHERE id = 1") == [("gone",)]
 
 
 def test_no_scratch_files_are_left_behind(tmp_path):

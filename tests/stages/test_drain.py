@@ -8,6 +8,7 @@ from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
 from popq.catalogue import jobs
+from popq.errors import BadInput, ServiceDown
 from popq.flickr.fake.faults import Fault, Faults
 
 
@@ -150,6 +151,76 @@ def test_a_photo_that_kills_its_worker_is_found_and_the_others_go_on(tmp_path):
         ]
         assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(5,)]
         assert home.sql("SELECT state FROM jobs") == [("done",)]
+
+
+def test_a_service_that_is_down_costs_no_photo_anything(tmp_path):
+    with house(tmp_path, small_world(4), lease_s=0.05, retry_wait_s=0) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job = enqueue(home)
+        drain = home.rooms.drain("resolve")
+        stage = drain.stage("resolve", None)
+        process = stage.process
+
+        def down(photos, permits):
+            yield from process(photos[:1], permits)
+            raise ServiceDown("the store does not answer")
+
+        stage.process = down
+        for _ in range(3):
+            with pytest.raises(ServiceDown):
+                drain.step(job)
+        assert home.sql("SELECT state, expiries, moved FROM batches") == [("ready", 0, 3)]
+        assert home.sql("SELECT DISTINCT state FROM photos ORDER BY 1") == [
+            ("listed",),
+            ("resolved",),
+        ]
+        stage.process = process
+        assert drain.step(job)
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+
+
+def test_a_photo_slower_than_the_lease_is_worked_once(tmp_path):
+    faults = Faults()
+    faults.fail_photo(FIRST_ID, Fault.SLOW, slow_s=1.5)
+    with house(tmp_path, small_world(3), faults, lease_s=0.4) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        done = api.work(home.rooms, "resolve", on_progress=quiet)
+        assert (done.moved, done.left) == (3, 0)
+        assert home.sql("SELECT term, expiries FROM batches") == [(1, 0)]
+        assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
+
+
+def test_a_mistake_in_one_stage_does_not_end_a_worker(home):
+    job = enqueue(home)
+    drain = home.rooms.drain("resolve")
+    stage = drain.stage("resolve", None)
+    process = stage.process
+    calls = []
+
+    def mistaken(photos, permits):
+        calls.append(1)
+        if len(calls) < 3:
+            raise RuntimeError("nobody foresaw this")
+        yield from process(photos, permits)
+
+    stage.process = mistaken
+    served = threading.Thread(target=drain.serve, args=(1,))
+    served.start()
+    try:
+        until = time.monotonic() + 60
+        while home.sql(f"SELECT state FROM jobs WHERE id = {job}") != [("done",)]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        drain.stop.set()
+        served.join()
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+
+
+def test_a_limit_beside_an_active_job_is_refused(home):
+    enqueue(home)
+    with pytest.raises(BadInput, match="a limit would not hold"):
+        api.work(home.rooms, "resolve", limit=2, on_progress=quiet)
 
 
 def test_nothing_to_do_makes_no_job(home):

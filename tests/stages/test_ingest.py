@@ -102,6 +102,7 @@ def test_a_list_without_labels_keeps_those_that_are_there(take, catalogue):
         ("https://www.flickr.com/photos/x/123456789", "nan", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "-inf", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "many", "bad_label"),
+        ("https://www.flickr.com/photos/x/123456789", "1_000", "bad_label"),
     ],
 )
 def test_a_row_that_is_no_photo_is_rejected_by_line_and_reason(take, text, label, reason):
@@ -186,6 +187,11 @@ def test_what_is_no_list_is_refused_in_words(take, catalogue, content, words):
     with pytest.raises(BadInput, match=words):
         take(content)
     assert rows(catalogue) == []
+
+
+def test_a_table_whose_header_is_no_utf8_is_refused_in_words(take):
+    with pytest.raises(BadInput, match="no text in UTF-8"):
+        take("url,größe\n".encode("latin-1"), url_col="url")
 
 
 def test_a_missing_list_and_a_directory_are_refused_in_words(catalogue, tmp_path):

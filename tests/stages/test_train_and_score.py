@@ -97,6 +97,32 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     assert stored.sql(f"SELECT count(*) FROM scores WHERE run_id = {run}") == [(48,)]
 
 
+def test_a_file_that_rotted_in_the_store_is_fetched_again(stored, trained):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 6, "epochs": 1})
+    api.train(stored.rooms, run, on_progress=quiet)
+    ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 9")
+    path = stored.rooms.settings.data_dir / "store" / key
+    path.write_bytes(path.read_bytes()[:500] + bytes(path.stat().st_size - 500))
+    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    assert stored.sql("SELECT state, reason FROM photos WHERE id = 9") == [("resolved", None)]
+    assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
+    assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
+
+
+def test_a_run_that_ends_as_nobody_foresaw_says_so_too(stored):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 29})
+
+    def breaks(phase, done, total):
+        raise MemoryError("no room for tensors")
+
+    where = stored.rooms.trainer_place()
+    stop = threading.Event()
+    with pytest.raises(MemoryError):
+        train.train(stored.rooms.catalogue, run, where, stop=stop, on_progress=breaks)
+    found = api.show_run(stored.rooms, run)
+    assert (found["state"], found["message"]) == ("failed", "no room for tensors")
+
+
 def test_a_run_that_is_stopped_is_handed_back_and_goes_on(stored):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 7})
     stop = threading.Event()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from popq.flickr.urls import page_url
 
-_PHOTOS_PER_OWNER = 5  # of a folder, on average
+_PHOTOS_PER_OWNER = 2  # of a folder, on average
 _FIRST_OWNER = 50_000_000
 _FIRST_POSTED = 1_420_070_400  # 2015-01-01, Unix seconds
 _POSTED_SPAN_S = 5 * 365 * 86_400
@@ -103,7 +103,7 @@ def folder_world(folder: Path) -> World:
     """Serve a folder of `<photo id>.jpg` files; bytes are read when asked for.
 
     Owner, server, secret and date follow from the id and the number of files alone, so that the
-    same folder gives the same world anywhere; about five photos share an owner.
+    same folder gives the same world anywhere; about two photos share an owner.
     """
     found = [path for path in folder.glob("*.jpg") if path.stem.isascii() and path.stem.isdigit()]
     owners = max(1, len(found) // _PHOTOS_PER_OWNER)
