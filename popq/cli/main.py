@@ -8,7 +8,6 @@ import sys
 from typing import Final
 
 import click
-from click.utils import PacifyFlushWrapper
 
 import popq
 from popq.errors import PopqError
@@ -81,6 +80,7 @@ def main() -> None:
     """Run the command line and exit: 0 done, 1 finished with failed items, 2 usage,
     3 configuration or key, 4 a service is down, 130 interrupted.
     """  # noqa: D205 - one sentence
+    stdout = sys.stdout
     try:
         status = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -91,9 +91,9 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except SystemExit as ended:
-        # click ends a closed pipe (`| head`) with 1; the reader has seen enough, so all is well.
-        closed = isinstance(sys.stdout, PacifyFlushWrapper)  # type: ignore[arg-type]
-        status = 0 if closed else ended.code
+        # At a closed pipe (`| head`) click swaps stdout for a silent one and ends with 1; but the
+        # reader has seen enough, so all is well.
+        status = 0 if sys.stdout is not stdout else ended.code
     except (KeyboardInterrupt, click.Abort):
         click.echo("popq: interrupted; what was finished is kept", err=True)
         status = INTERRUPTED
