@@ -96,35 +96,39 @@ def build(
         raise BadInput("a pack of no photos cannot be built; download some first")
     with _alone(folder):
         there = open_pack(folder, fingerprint, len(keys))
-        return there or _fill(folder, fingerprint, keys, read, workers, on_progress)
+        if there is not None:
+            return there
+        done = _begin(folder, fingerprint, len(keys))
+        with closing(_rows(keys[done:], read, workers)) as rows:
+            _write(folder, fingerprint, len(keys), done, rows, on_progress)
+        pack = open_pack(folder, fingerprint, len(keys))
+    if pack is None:
+        raise Misconfigured(f"{folder} changed while it was built; is another build at work there?")
+    return pack
 
 
-def _fill(
+def _write(
     folder: Path,
     fingerprint: str,
-    keys: Sequence[str],
-    read: Callable[[str], BinaryIO],
-    workers: int,
+    count: int,
+    done: int,
+    rows: Iterator[bytes],
     on_progress: Callable[[int], None] | None,
-) -> Pack:
-    done = _begin(folder, fingerprint, len(keys))
+) -> None:
+    """Write the rows from `done` on, and record each block once it is on the disk."""
     with _naming(folder):
         file = (folder / _PIXELS).open("r+b", buffering=0)
-    with file, closing(_rows(keys[done:], read, workers)) as rows:
+    with file:
         file.seek(done * _ROW_BYTES)
         file.truncate()
         for row, pixels in enumerate(rows, start=done + 1):
             with _naming(folder):
                 write_whole(file, pixels)
-                if row % BLOCK == 0 or row == len(keys):
+                if row % BLOCK == 0 or row == count:
                     os.fsync(file.fileno())
-                    _record(folder, fingerprint, len(keys), row)
+                    _record(folder, fingerprint, count, row)
             if on_progress is not None:
                 on_progress(row)
-    pack = open_pack(folder, fingerprint, len(keys))
-    if pack is None:
-        raise Misconfigured(f"{folder} changed while it was built; is another build at work there?")
-    return pack
 
 
 @contextmanager

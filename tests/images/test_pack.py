@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,6 +258,15 @@ def test_a_file_in_the_folders_place_is_misconfigured(tmp_path):
 def test_a_pack_that_another_build_spoils_is_not_handed_out(tmp_path):
     with pytest.raises(Misconfigured, match="another build"):
         built(tmp_path, on_progress=lambda row: truncate(tmp_path) if row == 30 else None)
+
+
+def test_two_builds_of_one_data_set_take_turns_and_decode_it_once(tmp_path):
+    reader = Reader()
+    with ThreadPoolExecutor(2) as pool:
+        packs = [pool.submit(built, tmp_path, KEYS, reader) for _ in range(2)]
+        counts = [pack.result().count for pack in packs]
+    assert counts == [30, 30]
+    assert sorted(reader.asked) == sorted(KEYS)
 
 
 def test_a_folder_that_is_removed_under_the_build_is_misconfigured(tmp_path):
