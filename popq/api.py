@@ -259,7 +259,7 @@ def _check_broker(rooms: Rooms) -> str:
 
 def _check_store(rooms: Rooms) -> str:
     rooms.store.check()
-    return f"ok: {rooms.settings.masked_store()}"
+    return f"ok: {rooms.store}"
 
 
 def _check_keys(rooms: Rooms) -> str:

@@ -15,6 +15,7 @@ Every error of popq is a `PopqError`. Its class says what to do next:
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 
@@ -140,3 +141,11 @@ class ServiceDown(PopqError):
 
 class LeaseLost(PopqError):
     """The batch or run has a newer term: another worker has it, so nothing of ours may be kept."""
+
+
+def without_password(url: str) -> str:
+    """Return a URL as a message may show it: all before its last "@" is masked.
+
+    To the last one, since a password that nobody encoded may hold "/" and "@" itself.
+    """
+    return re.sub("//.*@", "//***@", url)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, without_password
 
 PREFIX = "POPQ_"
 #: Read by the test suite only, never by popq.
@@ -129,12 +128,8 @@ class Settings(BaseSettings):
         """Return every setting by its variable's name, passwords and keys masked."""
         shown = {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
         if self.store_url is not None:
-            shown[f"{PREFIX}STORE_URL"] = self.masked_store()
+            shown[f"{PREFIX}STORE_URL"] = without_password(self.store_url)
         return shown
-
-    def masked_store(self) -> str:
-        """Return where images are kept, without a password that its URL may have."""
-        return re.sub(r"//[^/@]*@", "//***@", self.store())
 
 
 def load() -> Settings:

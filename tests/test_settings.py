@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from popq import settings
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, without_password
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -39,6 +39,11 @@ def test_masked_hides_what_is_secret(monkeypatch):
     shown = settings.load().masked()
     assert "hush" not in str(shown)
     assert shown["POPQ_STORE_URL"] == "s3://***@bucket/photos"
+
+
+@pytest.mark.parametrize("password", ["hush", "hu/sh", "hu@sh", "h/u@s/h"])
+def test_no_password_is_shown_whatever_is_in_it(password):
+    assert without_password(f"s3://id:{password}@bucket/photos") == "s3://***@bucket/photos"
 
 
 def test_a_broken_toml_is_named(tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from popq.catalogue.db import Tx, db_now, insert_or_keep
 from popq.catalogue.models import Host
@@ -53,9 +53,7 @@ def grant(tx: Tx, name: str, want: int) -> Grant:
     With none to give, `wait_s` says how long until half a burst is there (so that a worker that
     comes back then does a stretch of work, not a single call), or until the pause ends.
     """
-    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
-    query = select(*columns, db_now().label("now")).where(Host.name == name).with_for_update()
-    row = tx.execute(query).one()
+    row = tx.execute(_look(name).with_for_update()).one()
     if row.disabled_why is not None:
         # No time will help: the caller hands its work back, and the next claim sees why.
         return Grant(name, 0, 0.0)
@@ -75,8 +73,7 @@ def is_open(tx: Tx, name: str) -> bool:
 
     False while it is paused or disabled. Takes nothing and locks nothing.
     """
-    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
-    row = tx.execute(select(*columns, db_now().label("now")).where(Host.name == name)).one_or_none()
+    row = tx.execute(_look(name)).one_or_none()
     if row is None:
         return True
     if row.disabled_why is not None or row.paused_until > row.now:
@@ -89,6 +86,11 @@ def disabled(tx: Tx, names: Sequence[str]) -> str | None:
     rows = tx.execute(select(Host.disabled_why).where(Host.name.in_(names))).scalars().all()
     whys = [why for why in rows if why is not None]
     return whys[-1] if rows and len(whys) == len(names) else None
+
+
+def _look(name: str) -> Select[float, float, int, float, str | None, float]:
+    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
+    return select(*columns, db_now().label("now")).where(Host.name == name)
 
 
 def _interval(row: Any) -> float:
@@ -110,9 +112,7 @@ def owe(tx: Tx, name: str) -> bool:
     For what must follow a call that was granted. False, and nothing taken, while the host is
     paused or disabled.
     """
-    columns = (Host.tat, Host.per_hour, Host.burst, Host.paused_until, Host.disabled_why)
-    query = select(*columns, db_now().label("now")).where(Host.name == name)
-    row = tx.execute(query.with_for_update()).one()
+    row = tx.execute(_look(name).with_for_update()).one()
     if row.disabled_why is not None or row.paused_until > row.now:
         return False
     tat = max(row.tat, row.now) + _interval(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,15 @@ from popq.stages.ingest import Source
 
 #: Rejected rows that are shown; `--json` has more.
 SHOWN = 20
+
+
+def note_rejections(report: dict[str, Any]) -> None:
+    """List an import's rejected rows on stderr, with line number and reason."""
+    for row in report["rejections"][:SHOWN]:
+        show.note(f"line {row['line']}: rejected ({row['reason']}): {row['message']}")
+    if report["rejected"] > SHOWN:
+        more = report["rejected"] - SHOWN
+        show.note(f"… and {more} more rejected rows (--json lists up to 1,000)")
 
 
 @click.command()
@@ -45,12 +55,10 @@ def import_command(
     source = Source(links, labels, url_col, label_col)
     with open_rooms() as rooms:
         report = api.import_list(rooms, source, strict=strict)
-    for row in report.rejections[:SHOWN]:
-        show.note(f"line {row.line}: rejected ({row.reason}): {row.message}")
-    if report.rejected > SHOWN:
-        show.note(f"… and {report.rejected - SHOWN} more rejected rows (--json lists up to 1,000)")
+    counted = asdict(report)
+    note_rejections(counted)
     if as_json:
-        show.data(asdict(report))
+        show.data(counted)
         return
     click.echo(
         f"{report.read:,} rows read: {report.new:,} new, {report.updated:,} updated,"

@@ -11,7 +11,7 @@ from popq import api
 from popq.bootstrap import open_rooms
 from popq.cli import show
 from popq.cli.dataset import split_options
-from popq.cli.lists import SHOWN
+from popq.cli.lists import note_rejections
 from popq.cli.runs import judged, split_preset, train_options
 from popq.stages.dataset import Spec
 from popq.stages.ingest import Source
@@ -52,8 +52,7 @@ def run_command(links: Path, labels: Path, name: str, as_json: bool, **options: 
 
 
 def _print(summary: dict[str, Any]) -> None:
-    for row in summary["import"]["rejections"][:SHOWN]:
-        show.note(f"line {row['line']}: rejected ({row['reason']}): {row['message']}")
+    note_rejections(summary["import"])
     for warning in summary["dataset"]["warnings"]:
         show.note(f"warning: {warning}")
     states = ", ".join(f"{count:,} {state}" for state, count in summary["photos"].items() if count)

@@ -23,7 +23,7 @@ from typing import BinaryIO, cast
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
-from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown
+from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown, without_password
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
@@ -49,7 +49,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.url = url
         # What messages show: a URL may carry a password.
-        self._shown = re.sub(r"//[^/@]*@", "//***@", url)
+        self._shown = without_password(url)
         try:
             self._fs, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:

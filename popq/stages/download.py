@@ -21,6 +21,7 @@ from popq.images import decode
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.store import Store, key_for
 from popq.stages.batch import Permits, Result, each
+from popq.stages.resolve import ask
 from popq.stats.moments import Moments, from_histogram
 
 
@@ -47,7 +48,7 @@ class AskAgain:
         moved = {Outcome.GONE, Outcome.PRIVATE}
         if not self._clients or photo.flickr_id is None or refusal.outcome not in moved:
             raise refusal
-        info = self._client(refusal).photo_info(photo.flickr_id)
+        info = ask(self._client(refusal), photo.flickr_id)
         if (info.server, info.secret) == (photo.server, photo.secret):
             raise refusal
         return info

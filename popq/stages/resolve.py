@@ -9,9 +9,17 @@ from functools import partial
 from popq.catalogue.batches import Move, WorkPhoto
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent
-from popq.flickr.client import FlickrClient
+from popq.flickr.client import FlickrClient, PhotoInfo
 from popq.flickr.urls import image_url
 from popq.stages.batch import KeyRefused, Permits, Result, each
+
+
+def ask(client: FlickrClient, flickr_id: int) -> PhotoInfo:
+    """Ask the API about a photo; `KeyRefused` names the key that must be taken out."""
+    try:
+        return client.photo_info(flickr_id)
+    except Misconfigured as error:
+        raise KeyRefused(str(error), client.host) from error
 
 
 class Resolve:
@@ -48,10 +56,7 @@ class Resolve:
         host = permits.take()
         if photo.flickr_id is None:
             raise ValueError(f"photo {photo.id} is none of Flickr's")
-        try:
-            info = self._clients[host].photo_info(photo.flickr_id)
-        except Misconfigured as error:
-            raise KeyRefused(str(error), host) from error
+        info = ask(self._clients[host], photo.flickr_id)
         if info.media != "photo":
             raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
         posted = info.posted_at

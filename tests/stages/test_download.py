@@ -10,6 +10,7 @@ from popq import api
 from popq.catalogue import jobs
 from popq.errors import Misconfigured
 from popq.flickr.fake.faults import Fault, Faults, Host
+from popq.flickr.fake.server import DEMO_KEY
 from popq.flickr.fake.world import Fate
 from popq.images.decode import crop, decode
 
@@ -124,6 +125,17 @@ def test_the_api_has_the_last_word_on_an_image_that_is_refused(tmp_path):
             ("gone", "not_found"),
             ("stored", None),
         ]
+
+
+def test_a_refused_key_leaves_the_doubtful_photo_and_stores_the_others(tmp_path):
+    with house(tmp_path, small_world(3, fates=(Fate.IMAGE_GONE,)), max_tries=2) as home:
+        resolved(home, tmp_path)
+        home.flickr.faults.disable_key(DEMO_KEY)
+        done = download(home)
+        assert (done.state, done.moved, done.exited, done.left) == ("done", 2, 0, 1)
+        assert home.sql("SELECT state FROM photos WHERE id = 1") == [("resolved",)]
+        disabled = home.sql("SELECT count(*) FROM hosts WHERE disabled_why IS NOT NULL")
+        assert disabled == [(1,)]
 
 
 def test_without_a_key_the_image_hosts_word_is_final(tmp_path):
