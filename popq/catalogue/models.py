@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from popq.catalogue.db import UtcDateTime
@@ -61,6 +62,7 @@ class Base(DeclarativeBase):
         dt.datetime: UtcDateTime(),
         dict[str, Any]: JSON(),
         list[float]: JSON(),
+        list[int]: JSON(),
     }
 
 
@@ -143,6 +145,22 @@ class PhotoMoments(Base):
     square_r: Mapped[int]
     square_g: Mapped[int]
     square_b: Mapped[int]
+
+
+class PhotoMetadata(Base):
+    """What a metadata file says of one photo beyond the columns of `photos`, as it says it.
+
+    `kind` is the file's name without train_ or test_ and without its ending: category, text, ….
+    """
+
+    __tablename__ = "metadata"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+
+    photo_id: Mapped[int] = mapped_column(
+        ForeignKey("photos.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]] = mapped_column(JSON().with_variant(JSONB(), "postgresql"))
 
 
 class Job(Base):
@@ -285,6 +303,14 @@ class Dataset(Base):
     tier_labels: Mapped[list[float]]
     tie_rule: Mapped[str]
     split_rule: Mapped[str]
+    #: Where the cuts come from: train, all, given or rank.
+    fit: Mapped[str] = mapped_column(server_default="train")
+    #: For each cut, how many of the labels that it was fitted on equal it.
+    ties: Mapped[list[int]] = mapped_column(server_default=text("'[]'"))
+    #: Bits in which perceptual hashes may differ for two photos to count as one picture.
+    near_bits: Mapped[int | None]
+    #: How many owners, duplicates and neighbours stand on several sides of the split.
+    crossing: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     val: Mapped[float]
     test: Mapped[float]
     seed: Mapped[int]
