@@ -8,7 +8,6 @@ without end, writes a token cache to disk and logs the key; the adapter here sto
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import logging
 import re
@@ -28,16 +27,15 @@ from flickrapi.tokencache import SimpleTokenCache
 
 from popq import __version__
 from popq.errors import Misconfigured, Transient
+from popq.flickr.coerce import moment, taken, text, whole_number
 from popq.flickr.outcomes import error_for_code, error_for_status
 
 USER_AGENT = f"popq/{__version__} (+research; popularity of public photos)"
 
 _MAX_CONNECTIONS = 32  # kept open for as many threads
-_MAX_INT = 2**63 - 1  # of the catalogue's columns
 
 _SERVER = re.compile(r"[0-9]{1,10}")
 _SECRET = re.compile(r"[0-9A-Za-z]{1,40}")
-_WHOLE_NUMBER = re.compile(r"[0-9]{1,19}")
 
 # The debug lines of the first two carry the API key; flickrapi has a line for every call.
 for _name in ("oauthlib", "requests_oauthlib", "flickrapi"):
@@ -153,7 +151,7 @@ class FlickrClient:
         if not isinstance(answer, dict):
             raise _malformed(f"{method}: {type(answer).__name__} instead of an object")
         if answer.get("stat") == "fail":
-            raise error_for_code(_whole_number(answer.get("code")), str(answer.get("message", "")))
+            raise error_for_code(whole_number(answer.get("code")), str(answer.get("message", "")))
         if answer.get("stat") != "ok":
             raise _malformed(f"{method}: neither ok nor fail")
         return answer
@@ -237,7 +235,7 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
 def retry_after_s(header: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for, as a number or a date; None if unreadable."""
     text = (header or "").strip()
-    seconds = _whole_number(text)
+    seconds = whole_number(text)
     if seconds is not None:
         return float(seconds)
     try:
@@ -250,9 +248,9 @@ def retry_after_s(header: str | None) -> float | None:
 
 
 def _photo_info(flickr_id: int, photo: dict[str, Any]) -> PhotoInfo:
-    if _whole_number(photo.get("id")) != flickr_id:
+    if whole_number(photo.get("id")) != flickr_id:
         raise _malformed(f"photo {flickr_id}: the answer is about another photo")
-    server, secret = _text(photo.get("server")) or "", _text(photo.get("secret")) or ""
+    server, secret = text(photo.get("server")) or "", text(photo.get("secret")) or ""
     if not _SERVER.fullmatch(server) or not _SECRET.fullmatch(secret):
         raise _malformed(f"photo {flickr_id}: no server or secret")
     owner, dates = photo.get("owner"), photo.get("dates")
@@ -260,44 +258,43 @@ def _photo_info(flickr_id: int, photo: dict[str, Any]) -> PhotoInfo:
     tag_rows = tags.get("tag") if isinstance(tags, dict) else None
     return PhotoInfo(
         flickr_id=flickr_id,
-        owner=_text(owner.get("nsid")) if isinstance(owner, dict) else None,
+        owner=text(owner.get("nsid")) if isinstance(owner, dict) else None,
         server=server,
         secret=secret,
-        title=_text(photo.get("title")),
+        title=text(photo.get("title")),
         tags=tuple(
-            text for row in (tag_rows if isinstance(tag_rows, list) else ()) if (text := _text(row))
+            tag for row in (tag_rows if isinstance(tag_rows, list) else ()) if (tag := text(row))
         ),
-        views=_whole_number(photo.get("views")),
+        views=whole_number(photo.get("views")),
         posted_at=_posted_at(photo, dates),
         taken_at=_taken_at(dates),
-        licence=_whole_number(photo.get("license")),
-        media=_text(photo.get("media")) or "photo",
+        licence=whole_number(photo.get("license")),
+        media=text(photo.get("media")) or "photo",
     )
 
 
 def _posted_at(photo: dict[str, Any], dates: object) -> int | None:
-    posted = _whole_number(dates.get("posted")) if isinstance(dates, dict) else None
-    return _whole_number(photo.get("dateuploaded")) if posted is None else posted
+    posted = moment(dates.get("posted")) if isinstance(dates, dict) else None
+    return moment(photo.get("dateuploaded")) if posted is None else posted
 
 
 def _taken_at(dates: object) -> str | None:
     """When the photo was taken; None where Flickr put in a zero date or the upload's own."""
     if not isinstance(dates, dict) or str(dates.get("takenunknown", "0")) not in {"0", "False"}:
         return None
-    taken = _text(dates.get("taken"))
-    return None if taken is None or taken.startswith("0000") else taken
+    return taken(dates.get("taken"))
 
 
 def _size(row: dict[str, Any]) -> Size | None:
-    label, source = _text(row.get("label")), _text(row.get("source"))
+    label, source = text(row.get("label")), text(row.get("source"))
     if label is None or source is None:
         return None
     return Size(
         label=label,
-        width=_whole_number(row.get("width")),
-        height=_whole_number(row.get("height")),
+        width=whole_number(row.get("width")),
+        height=whole_number(row.get("height")),
         source=source,
-        media=_text(row.get("media")) or "photo",
+        media=text(row.get("media")) or "photo",
     )
 
 
@@ -306,32 +303,6 @@ def _member(answer: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(member, dict):
         raise _malformed(f"no {name!r} in an answer that says ok")
     return member
-
-
-def _text(value: object) -> str | None:
-    """Text of a member, as `{"_content": ...}` or bare; None where empty.
-
-    Entities are resolved; a NUL, which PostgreSQL refuses, and half surrogate pairs, which no file
-    takes, are replaced.
-    """
-    if isinstance(value, dict):
-        value = value.get("_content")
-    if isinstance(value, int):
-        value = str(value)
-    if not isinstance(value, str):
-        return None
-    clean = html.unescape(value).replace("\0", "").encode("utf-8", "replace").decode("utf-8")
-    return clean.strip() or None
-
-
-def _whole_number(value: object) -> int | None:
-    """Non-negative whole number of 64 bits, sent as a number or as text; None for all else."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value) if 0 <= value <= _MAX_INT else ""
-    if not isinstance(value, str) or not _WHOLE_NUMBER.fullmatch(value):
-        return None
-    number = int(value)
-    return number if number <= _MAX_INT else None
 
 
 def _malformed(what: str) -> Transient:

@@ -60,7 +60,7 @@ class Resolve:
         if info.media != "photo":
             raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
         posted = info.posted_at
-        values = {
+        said = {
             "server": info.server,
             "secret": info.secret,
             "image_url": image_url(
@@ -68,10 +68,12 @@ class Resolve:
             ),
             "owner": info.owner or photo.owner,
             "title": info.title,
-            "tags": " ".join(info.tags),
+            "tags": " ".join(info.tags) or None,
             "views": info.views,
             "posted_at": None if posted is None else dt.datetime.fromtimestamp(posted, dt.UTC),
             "taken_at": info.taken_at,
             "licence": info.licence,
         }
+        # What Flickr leaves out may be known from a file.
+        values = {name: value for name, value in said.items() if value is not None}
         return Move(photo.id, PhotoState.RESOLVED, values=values)
