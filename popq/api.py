@@ -13,6 +13,7 @@ Everything that lasts takes a callable that is told of progress.
 from __future__ import annotations
 
 import getpass
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +23,7 @@ import structlog
 
 from popq.bootstrap import QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
+from popq.catalogue.db import Catalogue
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest
 from popq.stages.dataset import Spec
@@ -39,19 +41,29 @@ def init(rooms: Rooms) -> dict[str, Any]:
     return {"catalogue": str(rooms.catalogue), "before": before, "version": after}
 
 
-def import_list(rooms: Rooms, source: ingest.Source, *, strict: bool = False) -> ingest.Report:
+def import_list(
+    rooms: Rooms, source: ingest.Source, *, strict: bool = False, dry_run: bool = False
+) -> ingest.Report:
     """Import a list, making the catalogue first where there is none; see `ingest.ingest`."""
     ingest.check_readable(source)  # before there is a catalogue of nothing
     version, _ = migrate.versions(rooms.catalogue)
+    options: dict[str, Any] = {
+        "image_base": rooms.settings.flickr_image_url,
+        "image_size": rooms.settings.image_size,
+        "strict": strict,
+        "dry_run": dry_run,
+    }
+    if version is None and dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            empty = Catalogue(f"sqlite:///{folder}/popq.db")
+            try:
+                migrate.upgrade(empty)
+                return ingest.ingest(empty, source, **options)
+            finally:
+                empty.close()
     if version is None:
         init(rooms)
-    return ingest.ingest(
-        rooms.catalogue,
-        source,
-        image_base=rooms.settings.flickr_image_url,
-        image_size=rooms.settings.image_size,
-        strict=strict,
-    )
+    return ingest.ingest(rooms.catalogue, source, **options)
 
 
 def work(

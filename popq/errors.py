@@ -44,10 +44,16 @@ class Outcome(StrEnum):
     NOT_FLICKR = "not_flickr"
     #: The row is blank.
     EMPTY = "empty"
-    #: The label is no finite number.
+    #: The row itself cannot be read: cut short, more cells than the header, no JSON.
+    BAD_ROW = "bad_row"
+    #: The label is no finite number, or beyond all sense.
     BAD_LABEL = "bad_label"
     #: The same photo stands in the list with different labels.
     CONFLICTING_LABEL = "conflicting_label"
+    #: A row about a photo (its label, its metadata) that is not in the list.
+    NOT_JOINED = "not_joined"
+    #: Rows of one file say different things of the same photo.
+    CONFLICTING_METADATA = "conflicting_metadata"
     #: It was purged from this catalogue, and stays out.
     PURGED = "purged"
     #: The host asks to slow down (429).
@@ -64,7 +70,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     #: The worker died three times with this photo alone in its hands.
     KILLS_WORKER = "kills_worker"
-    #: The stored file is not where the catalogue says.
+    #: The file is not where the catalogue or the list says.
     FILE_MISSING = "file_missing"
 
 

@@ -1,4 +1,4 @@
-"""Getting one image file over HTTP, and saying what an answer means for the photo.
+"""Getting one image file, over HTTP or from a folder, and saying what came of it for the photo.
 
 One request is one try: nothing is repeated here, the queue does that. What the host answers
 becomes one of the errors of `popq.errors`:
@@ -11,6 +11,7 @@ becomes one of the errors of `popq.errors`:
 | more than `max_bytes`                                         | `Permanent` TOO_LARGE      |
 | 429                                                           | `Throttled`                |
 | time-outs, resets, a short body, every other status           | `Transient`                |
+| a file of a folder (`file://…`) that is not there             | `Transient` FILE_MISSING   |
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -40,6 +41,9 @@ from popq.images.store import write_whole
 #: The name of the image host's row in the catalogue's `hosts`.
 HOST = "images"
 USER_AGENT = f"popq/{__version__} (batch job system for research on photo popularity)"
+
+#: How the addresses of files in a folder begin.
+FILE_URL = "file://"
 
 _CHUNK = 64 * 1024
 _REDIRECTS = 3
@@ -121,6 +125,8 @@ class ImageClient:
         Raises as the table above says, and `Misconfigured` when `path` cannot be written. `path`
         does not exist after a failure.
         """
+        if url.startswith(FILE_URL):
+            return self._copy(Path(unquote(url.removeprefix(FILE_URL))), path)
         deadline = time.monotonic() + self._total_timeout_s
         with ExitStack() as on_failure:
             on_failure.callback(path.unlink, missing_ok=True)
@@ -133,6 +139,20 @@ class ImageClient:
                 raise Transient(f"{url}: {error}") from error
             on_failure.pop_all()
         return fetched
+
+    def _copy(self, source: Path, path: Path) -> Fetched:
+        """Copy a file of a folder; a folder that is not mounted is no fact about the photo."""
+        try:
+            with source.open("rb") as file:
+                data = file.read(self._max_bytes + 1)
+        except OSError as error:
+            message = f"{source}: {error.strerror}; is the images folder where it was?"
+            raise Transient(message, outcome=Outcome.FILE_MISSING) from error
+        if len(data) > self._max_bytes:
+            raise self._too_large(str(source))
+        with _naming(path), path.open("wb", buffering=0) as target:
+            write_whole(target, data)
+        return Fetched(hashlib.sha256(data).hexdigest(), len(data), "")
 
     def _answer(self, url: str, deadline: float) -> requests.Response:
         """Follow the redirects that are allowed and return an open answer that is an image."""

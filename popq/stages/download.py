@@ -128,6 +128,9 @@ class Download:
 
     def _fetch(self, permits: Permits, photo: WorkPhoto, path: Path) -> tuple[str, Fetched]:
         """Fetch the first rendition that the host has; `Permanent` (gone) when it has none."""
+        if photo.flickr_id is None and photo.image_url is not None:
+            # A file of a folder: no host, so nobody's budget.
+            return photo.image_url, self._client.fetch(photo.image_url, path)
         refused = Permanent("its row has no image URL", outcome=Outcome.GONE)
         host = permits.take()
         for number, url in enumerate(self._urls(photo)):

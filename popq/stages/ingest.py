@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO
+from typing import Any, Final, NamedTuple, NoReturn
 
-from popq.catalogue import imports
-from popq.catalogue.db import Catalogue
-from popq.catalogue.imports import IncomingPhoto
+from popq.catalogue import imports, metadata
+from popq.catalogue.db import Catalogue, Tx
+from popq.catalogue.imports import IncomingPhoto, Refused
+from popq.catalogue.metadata import Notes
 from popq.errors import BadInput, BadLink, Outcome
 from popq.flickr.urls import image_url, page_url, parse
+from popq.lists.files import Document, open_one
+from popq.lists.lines import lines
+from popq.lists.paths import Folder
+from popq.lists.tables import Table, table
+from popq.stages import annotate
 
-#: Rows that are parsed and staged at a time: memory stays flat whatever the list's length.
-CHUNK: Final = 20_000
-#: Rejected rows that are kept to be shown; all are counted.
-KEPT: Final = 1_000
-#: Bytes looked at to tell a list from a picture or an archive.
-_LOOK: Final = 8192
+#: Where a list comes from instead of a file.
+STDIN: Final = Path("-")
+#: Further from zero than any count of views, or any logarithm of one.
+BIGGEST_LABEL: Final = 1e12
+_COMMA_DECIMAL = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """One row that was not taken: its line number (from 1), the reason, and the reason in words."""
+    """One row that was not taken: its file and line (from 1), the reason, the reason in words."""
 
+    file: str
     line: int
     reason: Outcome
     message: str
 
 
 @dataclass(slots=True)
+class FileReport:
+    """What one file about the list's photos came to; read = joined + rejected."""
+
+    read: int = 0
+    joined: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
 class Report:
     """What an import came to: read = new + updated + unchanged + rejected.
 
-    `reasons` counts all rejected rows; `rejections` holds the first `KEPT` of them.
+    `unlabelled` of the photos that were taken have no score. `metadata` has every other file that
+    was joined, by what it is about; `noted` counts their remarks that are new or have changed.
+    `reasons` counts the rejected rows of all files; `rejections` holds the first 1,000 of each.
     """
 
     read: int = 0
@@ -46,110 +63,228 @@ class Report:
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    unlabelled: int = 0
+    noted: int = 0
+    dry_run: bool = False
+    metadata: dict[str, FileReport] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
 
-    def reject(self, line: int, reason: Outcome, message: str) -> None:
-        """Count one refused row, and keep it if there is room."""
-        self.rejected += 1
-        self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        if len(self.rejections) < KEPT:
-            self.rejections.append(Rejection(line, reason, message))
+    def reject(self, file: str, refused: Refused) -> None:
+        """Count the refused rows of a file, and keep those that are to be shown."""
+        for reason, rows in refused.counts.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + rows
+        self.rejections += [Rejection(file, *shown) for shown in refused.first]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the links and labels are.
+    """Where the links and labels are; each file may be packed, and `links` may be `STDIN`.
 
     Without `url_col`: one link a line in `links`, one label a line in `labels` if given, in the
-    same order. With it: a table (CSV or TSV, by the delimiter of its header) with named columns.
+    same order. With it: a table (CSV, TSV, JSON or Parquet) with named columns; `labels` is then a
+    table too, joined by uid and pid. With `images_dir`, `links` has paths of files in that folder
+    instead of links. `metadata` are files about the photos, joined by uid and pid.
     """
 
     links: Path
     labels: Path | None = None
     url_col: str | None = None
     label_col: str | None = None
+    images_dir: Path | None = None
+    metadata: tuple[Path, ...] = ()
+
+
+class _Row(NamedTuple):
+    """One row of a list as it stands in the file; `remarks` are the table's other columns."""
+
+    line: int
+    text: str
+    label: object = None
+    remarks: dict[str, Any] | None = None
+    fault: str | None = None
 
 
 def ingest(
-    catalogue: Catalogue, source: Source, *, image_base: str, image_size: str, strict: bool = False
+    catalogue: Catalogue,
+    source: Source,
+    *,
+    image_base: str,
+    image_size: str,
+    strict: bool = False,
+    dry_run: bool = False,
 ) -> Report:
     """Import a list in one transaction and say what it changed.
 
-    A second import of the same list changes nothing. Image URLs in the list are taken as resolved.
-    Raises `BadInput`, with nothing imported, for a file that cannot be read as a list, for unequal
-    counts of links and labels, for a list without a single photo, and with `strict` for any
-    rejected row.
+    A second import of the same list changes nothing; with `dry_run` none does. Image URLs in the
+    list are taken as resolved. Raises `BadInput`, with nothing imported, for a file that cannot be
+    read, for unequal counts of links and labels, for a list without a single photo, for a file
+    about photos that names none of the list's, and with `strict` for any rejected row.
     """
-    report = Report()
-    base = (image_base, image_size)
+    report = Report(dry_run=dry_run)
     with ExitStack() as files:
         rows = _rows(source, files)
         with catalogue.begin() as tx:
-            merged = imports.merge(tx, _parsed(rows, report, base))
-            for line, reason, message in merged.refused:
-                report.reject(line, reason, message)
-            report.new, report.updated = merged.new, merged.updated
-            report.unchanged = merged.unchanged
+            _take(tx, source, rows, report, (image_base, image_size))
             _check(report, source, strict=strict)
-    report.rejections.sort(key=lambda rejection: rejection.line)
+            if dry_run:
+                tx.rollback()
+    report.rejections.sort(key=lambda rejection: (rejection.file, rejection.line))
     return report
 
 
 def check_readable(source: Source) -> None:
-    """Raise `BadInput` unless the source's files can be opened as lists."""
-    for path in (source.links, source.labels):
-        if path is not None:
-            _open(path).close()
+    """Raise `BadInput` unless the source's files can be opened."""
+    for path in filter(None, (source.links, source.labels)):
+        if path != STDIN:
+            with open_one(path):
+                pass
+    for _ in annotate.documents(source.metadata):
+        pass
+    if source.images_dir is not None:
+        Folder(source.images_dir)
+
+
+def _take(
+    tx: Tx, source: Source, rows: Iterator[_Row], report: Report, base: tuple[str, str]
+) -> None:
+    """Stage the list, join the other files to it, and merge it."""
+    folder = None if source.images_dir is None else Folder(source.images_dir)
+    bad = Refused()
+    with imports.incoming(tx, files=folder is not None) as incoming:
+        while chunk := list(itertools.islice(rows, annotate.CHUNK)):
+            report.read += len(chunk)
+            incoming.stage(list(_parsed(chunk, folder, base, bad)))
+        with metadata.notes(tx, incoming) as notes:
+            if source.labels is not None and source.url_col is not None:
+                with open_one(source.labels) as document:
+                    _join(notes, document, "labels", source.label_col, report)
+            incoming.settle()
+            for kind, document in annotate.documents(source.metadata):
+                _join(notes, document, kind, None, report)
+            merged = incoming.merge()
+            report.noted = notes.write()
+    report.new, report.updated, report.unchanged = merged.new, merged.updated, merged.unchanged
+    report.unlabelled = merged.unlabelled
+    report.rejected = bad.counts.total() + merged.refused.counts.total()
+    for refused in (bad, merged.refused):
+        report.reject(str(source.links), refused)
+
+
+def _join(
+    notes: Notes, document: Document, kind: str, label_col: str | None, report: Report
+) -> None:
+    """Join one file about photos to the staged list: its labels, or else all other columns."""
+    bad = Refused()
+    rows = table(document)
+    if label_col is not None:
+        _check_columns(rows, document, label_col)
+    with notes.facts() as facts:
+        for said in annotate.facts(rows, bad, label_col, score):
+            facts.stage(said)
+        joined = facts.give_remarks(kind) if label_col is None else facts.give_labels()
+    done = FileReport(joined.read + bad.counts.total(), joined.joined)
+    done.rejected = done.read - done.joined
+    if not joined.joined:
+        first = (bad.first + joined.refused.first)[:1]
+        why = f" (line {first[0][0]}: {first[0][2]})" if first else ""
+        message = f"{document.shown}: none of its {done.read} rows is about a photo of the list"
+        raise BadInput(f"{message}{why}. Does it belong to this list? Nothing was imported.")
+    report.metadata[kind] = done
+    for refused in (bad, joined.refused):
+        report.reject(document.shown, refused)
 
 
 def _check(report: Report, source: Source, *, strict: bool) -> None:
     """Raise, and so roll back, when nothing was taken or nothing may be refused."""
-    first = report.rejections[0] if report.rejections else None
+    shown = sorted(report.rejections, key=lambda rejection: rejection.line)
+    first = shown[0] if shown else None
     if report.new + report.updated + report.unchanged == 0:
         what = f"{source.links} holds no photo that can be imported ({report.read} rows read"
         why = f"; line {first.line}: {first.message})" if first else ")"
         raise BadInput(f"{what}{why}. Nothing was imported.")
-    if strict and first is not None:
-        rows = "\n".join(f"line {r.line}: {r.message}" for r in report.rejections[:20])
-        more = f"\n… and {report.rejected - 20} more" if report.rejected > 20 else ""  # noqa: PLR2004
-        raise BadInput(f"{report.rejected} rows are rejected; nothing imported.\n{rows}{more}")
+    rejected = sum(report.reasons.values())
+    if strict and rejected:
+        rows = "\n".join(f"{r.file}, line {r.line}: {r.message}" for r in shown[:20])
+        more = f"\n… and {rejected - 20} more" if rejected > 20 else ""  # noqa: PLR2004
+        raise BadInput(f"{rejected} rows are rejected; nothing imported.\n{rows}{more}")
 
 
 def _parsed(
-    rows: Iterator[tuple[int, str, str | None]], report: Report, base: tuple[str, str]
-) -> Iterator[list[IncomingPhoto]]:
-    while chunk := list(itertools.islice(rows, CHUNK)):
-        taken = []
-        for line, text, label in chunk:
-            try:
-                taken.append(_photo(line, text, label, base))
-            except BadLink as error:
-                report.reject(line, error.outcome, str(error))
-        report.read += len(chunk)
-        yield taken
+    rows: list[_Row], folder: Folder | None, base: tuple[str, str], bad: Refused
+) -> Iterator[IncomingPhoto]:
+    for row in rows:
+        try:
+            photo = _photo(row, base) if folder is None else _file(row, folder)
+        except BadLink as error:
+            bad.add(error.outcome, 1, [(row.line, str(error))])
+            continue
+        yield photo if not row.remarks else _remarked(photo, row.remarks)
 
 
-def _photo(line: int, text: str, label: str | None, base: tuple[str, str]) -> IncomingPhoto:
-    link = parse(text)
-    score = None if label is None else _score(label)
+def _photo(row: _Row, base: tuple[str, str]) -> IncomingPhoto:
+    if row.fault is not None:
+        raise BadLink(row.fault, outcome=Outcome.BAD_ROW)
+    link = parse(row.text)
+    label = None if row.label is None else score(row.label)
+    flickr_id, owner = link.flickr_id, link.owner
     found = None
     if link.server is not None and link.secret is not None:
-        found = image_url(base[0], link.server, link.flickr_id, link.secret, base[1])
-    url = page_url(link.flickr_id, link.owner)
+        found = image_url(base[0], link.server, flickr_id, link.secret, base[1])
+    url = page_url(flickr_id, owner)
+    uid = owner if owner is not None and "@" in owner else None  # a path alias is nobody's uid
     # Past the tuple's own constructor, as in `parse`: this runs once for each row of a list.
-    fields = (line, link.flickr_id, url, link.owner, score, link.server, link.secret, found)
-    return tuple.__new__(IncomingPhoto, fields)
+    fields = (row.line, flickr_id, None, url, owner, label, link.server, link.secret, found)
+    known = (uid, str(flickr_id), None, None, None, None, None, None)
+    return tuple.__new__(IncomingPhoto, fields + known)
 
 
-def _score(text: str) -> float:
+def _file(row: _Row, folder: Folder) -> IncomingPhoto:
+    if row.fault is not None:
+        raise BadLink(row.fault, outcome=Outcome.BAD_ROW)
+    file = folder.find(row.text)
+    return IncomingPhoto(
+        line=row.line,
+        flickr_id=None,
+        source_key=file.key,
+        page_url=file.key,
+        owner=file.uid,
+        label=None if row.label is None else score(row.label),
+        server=None,
+        secret=None,
+        image_url=file.url,
+        uid=file.uid,
+        pid=file.pid,
+    )
+
+
+def _remarked(photo: IncomingPhoto, remarks: dict[str, Any]) -> IncomingPhoto:
+    """Add what the table's other columns say; a link knows its owner better than they do."""
+    said, _ = annotate.known(remarks)
+    uid = said.pop("uid", None)
+    if "pid" in said:
+        said["uid"] = uid
+    return photo._replace(owner=photo.owner or uid, **said)
+
+
+def score(value: object) -> float:
+    """Read a label: a number, or a text of one, with a decimal point or comma.
+
+    Raises `BadLink` (bad_label) for what is no finite number or beyond `BIGGEST_LABEL`.
+    """
+    text = str(value)
+    if _COMMA_DECIMAL.fullmatch(text):
+        text = text.replace(",", ".")
     try:
-        score = float(text)
+        number = float(text)
     except ValueError:
         _bad_label(text)
-    if not math.isfinite(score) or "_" in text:  # Python takes 1_000 for a number
+    if not math.isfinite(number) or "_" in text:  # Python takes 1_000 for a number
         _bad_label(text)
-    return score
+    if abs(number) > BIGGEST_LABEL:
+        message = f"the label {text.strip()[:40]!r} is beyond any count of views"
+        raise BadLink(message, outcome=Outcome.BAD_LABEL)
+    return number
 
 
 def _bad_label(text: str) -> NoReturn:
@@ -157,25 +292,25 @@ def _bad_label(text: str) -> NoReturn:
     raise BadLink(f"the label {shown!r} is no finite number", outcome=Outcome.BAD_LABEL)
 
 
-def _rows(source: Source, files: ExitStack) -> Iterator[tuple[int, str, str | None]]:
-    """Yield (line, link, label or None) of each row."""
-    links = files.enter_context(_open(source.links))
+def _rows(source: Source, files: ExitStack) -> Iterator[_Row]:
+    """Open the list and yield its rows."""
+    links = files.enter_context(open_one(source.links))
     if source.url_col is not None:
-        if source.labels is not None:
-            raise BadInput("Give either --labels FILE or --label-col NAME, not both.")
-        return _table(links, source)
+        if source.labels is not None and source.label_col is None:
+            message = "--labels is a table here, like the list: --label-col must name its column"
+            raise BadInput(f"{message} of scores.")
+        return _table_rows(table(links), links, source)
     if source.label_col is not None:
         raise BadInput("--label-col names a column of a table; --url-col must name one too.")
     if source.labels is None:
-        return ((line, text, None) for line, text in _lines(links, source.links))
-    labels = files.enter_context(_open(source.labels))
-    return _paired(source, links, labels)
+        return (_Row(line, text) for line, text in lines(links))
+    return _paired(lines(links), lines(files.enter_context(open_one(source.labels))), source)
 
 
-def _paired(source: Source, links: TextIO, labels: TextIO) -> Iterator[tuple[int, str, str]]:
+def _paired(
+    ours: Iterator[tuple[int, str]], theirs: Iterator[tuple[int, str]], source: Source
+) -> Iterator[_Row]:
     """Yield links with their labels; after the last row, raise unless there are as many of each."""
-    ours = _lines(links, source.links)
-    theirs = _lines(labels, source.labels or source.links)
     for one, other in itertools.zip_longest(ours, theirs):
         if one is None or other is None:
             longer = (one or other)[0] + sum(1 for _ in (theirs if one is None else ours))
@@ -185,75 +320,24 @@ def _paired(source: Source, links: TextIO, labels: TextIO) -> Iterator[tuple[int
                 f"{source.links} has {counts[0]} rows and {source.labels} has {counts[1]}: the"
                 " two must match row by row. Nothing was imported."
             )
-        yield one[0], one[1], other[1]
+        yield _Row(one[0], one[1], other[1])
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[tuple[int, str]]:
-    """Yield numbered lines, without the blank ones that end the file."""
-    blank: list[tuple[int, str]] = []
-    try:
-        for number, line in enumerate(file, start=1):
-            text = line.rstrip("\r\n")
-            if not text.strip():
-                blank.append((number, text))
-                continue
-            if blank:
-                yield from blank
-                blank = []
-            yield number, text
-    except UnicodeDecodeError as error:
-        raise _not_text(path) from error
+def _table_rows(rows: Table, document: Document, source: Source) -> Iterator[_Row]:
+    url_col = str(source.url_col)
+    label_col = None if source.labels is not None else source.label_col
+    _check_columns(rows, document, url_col, label_col)
+    for row in rows.rows:
+        rest = dict(row.values)
+        text, label = rest.pop(url_col, None), None
+        if label_col is not None:
+            label = rest.pop(label_col, None)
+            label = "" if label is None else label  # a score that is missing, not one not asked for
+        yield _Row(row.line, "" if text is None else str(text), label, rest, row.fault)
 
 
-def _table(file: TextIO, source: Source) -> Iterator[tuple[int, str, str | None]]:
-    path = source.links
-    try:
-        header = file.readline()
-    except UnicodeDecodeError as error:
-        raise _not_text(path) from error
-    if not header.strip():
-        raise BadInput(f"{path} is empty: no header, no rows. Nothing was imported.")
-    delimiter = max("\t,;", key=header.count)
-    names = next(csv.reader([header], delimiter=delimiter))
-    wanted = [name for name in (source.url_col, source.label_col) if name is not None]
-    for name in wanted:
-        if name not in names:
-            there = ", ".join(names)[:200]
-            raise BadInput(f"{path} has no column {name!r}; its columns are: {there}.")
-    reader = csv.reader(file, delimiter=delimiter)
-    places = [names.index(name) for name in wanted]
-
-    def cell(row: list[str], place: int) -> str:
-        return row[place] if place < len(row) else ""
-
-    try:
-        for row in reader:
-            if row:
-                label = cell(row, places[1]) if source.label_col is not None else None
-                yield reader.line_num + 1, cell(row, places[0]), label
-    except UnicodeDecodeError as error:
-        raise _not_text(path) from error
-    except csv.Error as error:
-        line = reader.line_num + 1
-        raise BadInput(f"{path}, line {line}: {error}. Nothing was imported.") from error
-
-
-def _open(path: Path) -> Any:
-    """Open a list as text; `BadInput` when there is none to open."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_LOOK)
-    except IsADirectoryError:
-        raise BadInput(f"{path} is a directory; name the list's file.") from None
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}. Is the path right?") from None
-    if not start.strip():
-        raise BadInput(f"{path} is empty. Nothing was imported.")
-    if b"\0" in start:
-        raise _not_text(path)
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _not_text(path: Path) -> BadInput:
-    message = f"{path} is no text in UTF-8 (a picture? an archive? a spreadsheet?)"
-    return BadInput(f"{message}; save the list as plain text or CSV. Nothing was imported.")
+def _check_columns(rows: Table, document: Document, *names: str | None) -> None:
+    for name in names:
+        if name is not None and rows.columns is not None and name not in rows.columns:
+            there = ", ".join(rows.columns)[:200]
+            raise BadInput(f"{document.shown} has no column {name!r}; its columns are: {there}.")

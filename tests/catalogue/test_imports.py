@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import shutil
 
@@ -9,27 +10,44 @@ import pytest
 from catalogue.scene import Scene, at_once
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import select
 
 from popq.catalogue import imports
 from popq.catalogue.db import Catalogue
 from popq.catalogue.imports import IncomingPhoto
+from popq.catalogue.models import Photo
 from popq.errors import Outcome
 
-COLUMNS = "flickr_id, page_url, owner, label, state, server, secret, image_url"
+COLUMNS = "flickr_id, page_url, owner, label, state, server, secret, image_url, title, posted_at"
 
 
-def row(line, photo=1, label=1.0, *, owner=None, secret=None):
+def row(line, photo=1, label=1.0, *, owner=None, secret=None, **remarks):
     server = None if secret is None else "65535"
     url = None if secret is None else f"https://live.staticflickr.com/65535/{photo}_{secret}.jpg"
     page = f"https://www.flickr.com/photos/{owner or 'anyone'}/{photo}"
-    return IncomingPhoto(line, photo, page, owner, label, server, secret, url)
+    uid = owner if owner and "@" in owner else None
+    return IncomingPhoto(
+        line, photo, None, page, owner, label, server, secret, url, uid, str(photo), **remarks
+    )
 
 
-def merge(scene, rows, chunk=3):
-    with scene.catalogue.begin() as tx:
-        chunks = (rows[at : at + chunk] for at in range(0, len(rows), chunk))
-        merged = imports.merge(tx, chunks)
-    counts = (merged.new, merged.updated, merged.unchanged, len(merged.refused))
+def file(line, key="train/1@N00/7.jpg", label=1.0, *, place="/photos"):
+    uid, pid = key.removesuffix(".jpg").split("/")[-2:]
+    url = f"file://{place}/{key}"
+    return IncomingPhoto(line, None, key, key, uid, label, None, None, url, uid, pid)
+
+
+def merged(scene, rows, chunk=3, *, files=False):
+    with scene.catalogue.begin() as tx, imports.incoming(tx, files=files) as incoming:
+        for at in range(0, len(rows), chunk):
+            incoming.stage(rows[at : at + chunk])
+        incoming.settle()
+        return incoming.merge()
+
+
+def merge(scene, rows, chunk=3, *, files=False):
+    done = merged(scene, rows, chunk, files=files)
+    counts = (done.new, done.updated, done.unchanged, done.refused.counts.total())
     assert sum(counts) == len(rows)
     assert all(type(count) is int for count in counts)
     return counts
@@ -48,8 +66,11 @@ def test_new_photos_get_ids_in_the_order_of_their_lines(scene):
 
 def test_an_empty_list_and_an_empty_chunk_change_nothing(scene):
     assert merge(scene, []) == (0, 0, 0, 0)
-    with scene.catalogue.begin() as tx:
-        assert imports.merge(tx, [[], [row(1)], []]).new == 1
+    with scene.catalogue.begin() as tx, imports.incoming(tx) as incoming:
+        for rows in ([], [row(1)], []):
+            incoming.stage(rows)
+        incoming.settle()
+        assert incoming.merge().new == 1
 
 
 def test_importing_again_changes_nothing(scene):
@@ -69,12 +90,11 @@ def test_a_photo_under_several_shapes_of_url_is_one_photo(scene):
 def test_conflicting_labels_are_refused_on_every_line_and_change_no_known_photo(scene):
     merge(scene, [row(1, 7, 1.0)])
     rows = [row(1, 7, 2.0), row(2, 8, 1.0), row(3, 8, 1.5), row(4, 8), row(5, 7, 3.0), row(6, 9)]
-    with scene.catalogue.begin() as tx:
-        merged = imports.merge(tx, [rows])
-    assert sorted((line, why) for line, why, _ in merged.refused) == [
+    refused = merged(scene, rows).refused
+    assert [(line, why) for line, why, _ in refused.first] == [
         (line, Outcome.CONFLICTING_LABEL) for line in (1, 2, 3, 4, 5)
     ]
-    assert "labels 1 and 1.5" in {line: text for line, _, text in merged.refused}[2]
+    assert "labels 1 and 1.5" in {line: text for line, _, text in refused.first}[2]
     assert scene.rows("SELECT flickr_id, label FROM photos ORDER BY id") == [(7, 1.0), (9, 1.0)]
 
 
@@ -109,9 +129,61 @@ def test_an_owner_is_learnt_and_never_changed(scene):
 
 def test_text_of_any_kind_survives_as_it_is(scene):
     url = "https://www.flickr.com/photos/café\t\\N\n%s?'\"/1"
-    with scene.catalogue.begin() as tx:
-        imports.merge(tx, [[row(1)._replace(page_url=url)]])
+    merge(scene, [row(1)._replace(page_url=url)])
     assert scene.rows("SELECT page_url, owner FROM photos") == [(url, None)]
+
+
+def test_files_of_a_folder_are_known_by_their_path_and_never_by_a_flickr_id(scene):
+    merge(scene, [row(1, 7)])
+    assert merge(scene, [file(1), file(2, "test/1@N00/7.jpg")], files=True) == (2, 0, 0, 0)
+    assert merge(scene, [file(1), file(2, "test/1@N00/7.jpg", 3.0)], files=True) == (0, 1, 1, 0)
+    assert scene.rows("SELECT flickr_id, source_key, state, label FROM photos ORDER BY id") == [
+        (7, None, "listed", 1.0),
+        (None, "train/1@N00/7.jpg", "resolved", 1.0),
+        (None, "test/1@N00/7.jpg", "resolved", 3.0),
+    ]
+
+
+def test_a_file_that_lies_elsewhere_now_is_looked_for_there_until_it_is_stored(scene):
+    merge(scene, [file(1)], files=True)
+    assert merge(scene, [file(1, place="/moved")], files=True) == (0, 1, 0, 0)
+    assert scene.rows("SELECT image_url FROM photos") == [("file:///moved/train/1@N00/7.jpg",)]
+    scene.do("UPDATE photos SET state = 'stored', file_key = 'k', sha256 = 's'")
+    assert merge(scene, [file(1, place="/again")], files=True) == (0, 0, 1, 0)
+
+
+def test_purged_files_stay_out(scene):
+    scene.do("INSERT INTO tombstones (source_key, reason) VALUES ('train/1@N00/7.jpg', 'asked')")
+    assert merge(scene, [file(1), file(2, "train/1@N00/8.jpg")], files=True) == (1, 0, 0, 1)
+
+
+SAID = {"title": "A", "tags": "b c", "views": 3, "posted_at": 1490376472, "licence": 4}
+
+
+def test_remarks_of_a_list_come_in_with_new_photos_and_again_change_nothing(scene):
+    rows = [row(1, 1, **SAID, taken_at="2017-02-17 00:00:00"), row(2, 2)]
+    assert merge(scene, rows) == (2, 0, 0, 0)
+    assert scene.rows("SELECT title, tags, views, licence, taken_at FROM photos ORDER BY id") == [
+        ("A", "b c", 3, 4, "2017-02-17 00:00:00"),
+        (None,) * 5,
+    ]
+    with scene.catalogue.read() as tx:
+        assert tx.execute(select(Photo.posted_at)).first() == (
+            dt.datetime(2017, 3, 24, 17, 27, 52, tzinfo=dt.UTC),
+        )
+    assert merge(scene, rows) == (0, 0, 2, 0)
+
+
+def test_a_remark_is_corrected_until_flickr_was_asked_and_only_filled_in_afterwards(scene):
+    merge(scene, [row(1, 1, title="old", views=1), row(2, 2, title="Flickr's")])
+    scene.do("UPDATE photos SET state = 'resolved', image_url = 'u' WHERE flickr_id = 2")
+    again = [row(1, 1, title="new"), row(2, 2, title="new", views=9)]
+    assert merge(scene, again) == (0, 2, 0, 0)
+    assert scene.rows("SELECT title, views FROM photos ORDER BY id") == [
+        ("new", 1),
+        ("Flickr's", 9),
+    ]
+    assert merge(scene, again) == (0, 0, 2, 0)
 
 
 def test_imports_at_the_same_moment_make_each_photo_once(scene):
@@ -136,6 +208,8 @@ rows_of_lists = st.lists(
         label=st.sampled_from([None, 1.0, 1.0, 2.0]),
         owner=st.sampled_from([None, "1@N00", "2@N00"]),
         secret=st.sampled_from([None, "a", "b"]),
+        title=st.sampled_from([None, "t", "u"]),
+        posted_at=st.sampled_from([None, 1490376472, 5]),
     ),
     max_size=8,
 )

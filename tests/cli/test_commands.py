@@ -29,7 +29,7 @@ def test_import_lists_rejected_rows_with_line_and_reason(popq):
     with (popq.folder / "bad.txt").open("w") as file:
         file.write("https://www.flickr.com/photos/x/123456789\nhttps://example.org\n")
     _, err = popq("import", "bad.txt")
-    assert "line 2: rejected (not_flickr)" in err
+    assert ", line 2: rejected (not_flickr)" in err
     _, err = popq("import", "bad.txt", "--strict", status=2)
     assert "nothing imported" in err
 

@@ -13,6 +13,7 @@ from popq.flickr.fake.faults import Fault, Faults, Host
 from popq.flickr.fake.server import DEMO_KEY
 from popq.flickr.fake.world import Fate
 from popq.images.decode import crop, decode
+from popq.stages.ingest import Source
 
 
 def resolved(home, tmp_path):
@@ -176,3 +177,47 @@ def test_downloading_again_fetches_nothing(tmp_path):
         again = download(home)
         assert again is None
         assert sum(home.flickr.counters()["images_per_second"].values()) == 3
+
+
+def test_files_of_a_folder_are_checked_measured_and_stored_without_any_host(tmp_path):
+    """At a rate at which the image host would give one image an hour."""
+    images = tmp_path / "images" / "train" / "59@N75"
+    images.mkdir(parents=True)
+    pictures = {"775.jpg": jpeg(1), "776.jpg": jpeg(2), "777 #%.jpg": jpeg(3), "778.jpg": b"no"}
+    for name, data in pictures.items():
+        (images / name).write_bytes(data)
+    (tmp_path / "list").write_text("\n".join(f"train/59@N75/{name}" for name in pictures))
+    with house(tmp_path, small_world(1), images_per_second=0.001, flickr_keys=None) as home:
+        api.import_list(home.rooms, Source(tmp_path / "list", images_dir=tmp_path / "images"))
+        done = download(home)
+        assert (done.moved, done.exited, done.left) == (3, 1, 0)
+        columns = "source_key, state, reason, sha256, phash IS NULL"
+        found = home.sql(f"SELECT {columns} FROM photos ORDER BY id")
+        assert found[2:] == [
+            (
+                "train/59@N75/777 #%.jpg",
+                "stored",
+                None,
+                hashlib.sha256(jpeg(3)).hexdigest(),
+                0,
+            ),
+            ("train/59@N75/778.jpg", "rejected", "corrupt", None, 1),
+        ]
+        assert home.sql("SELECT count(*) FROM moments") == [(3,)]
+        assert all(path.exists() for path in images.iterdir())
+        assert sum(home.flickr.counters()["images_per_second"].values()) == 0
+
+
+def test_a_folder_that_is_not_mounted_marks_no_photo_dead(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "1.jpg").write_bytes(jpeg(1))
+    (tmp_path / "list").write_text("1.jpg")
+    with house(tmp_path, small_world(1), max_tries=2) as home:
+        api.import_list(home.rooms, Source(tmp_path / "list", images_dir=images))
+        images.rename(tmp_path / "elsewhere")
+        assert download(home).left == 1
+        assert home.sql("SELECT state FROM photos") == [("resolved",)]
+        assert home.sql("SELECT DISTINCT outcome FROM failures") == [("file_missing",)]
+        (tmp_path / "elsewhere").rename(images)
+        assert download(home).moved == 1

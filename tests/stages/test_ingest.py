@@ -103,6 +103,9 @@ def test_a_list_without_labels_keeps_those_that_are_there(take, catalogue):
         ("https://www.flickr.com/photos/x/123456789", "-inf", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "many", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "1_000", "bad_label"),
+        ("https://www.flickr.com/photos/x/123456789", "1,000,000", "bad_label"),
+        ("https://www.flickr.com/photos/x/123456789", "1e300", "bad_label"),
+        ("https://www.flickr.com/photos/x/123456789", "", "bad_label"),
     ],
 )
 def test_a_row_that_is_no_photo_is_rejected_by_line_and_reason(take, text, label, reason):
@@ -179,7 +182,7 @@ def test_a_table_without_the_column_names_those_it_has(take):
         (b"\n\n  \n", "is empty"),
         (bytes(range(256)) * 50, "no text in UTF-8"),
         ("déjà vu\n".encode("latin-1"), "no text in UTF-8"),
-        (PAGE.encode("utf-16"), "no text in UTF-8"),
+        (PAGE.encode("utf-16"), "UTF-16"),
         (b"just\nsome\nwords\n", r"no photo that can be imported \(3 rows read; line 1"),
     ],
 )
@@ -202,8 +205,8 @@ def test_a_missing_list_and_a_directory_are_refused_in_words(catalogue, tmp_path
 
 
 def test_columns_and_label_files_do_not_mix(take):
-    with pytest.raises(BadInput, match="not both"):
-        take("url\n", "1", url_col="url")
+    with pytest.raises(BadInput, match="--label-col must name its column"):
+        take(f"url\n{PAGE}\n", "1", url_col="url")
     with pytest.raises(BadInput, match="--url-col must name one"):
         take(PAGE, label_col="score")
 
