@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, Final
 
 from popq.errors import BadInput
@@ -118,21 +119,21 @@ def _columns(scanner: Scanner, document: Document) -> Table:
             message = f"{document.shown} {what}; it is read as one JSON object of columns"
             raise BadInput(f"{message}: write an array of objects. {NOTHING}")
         if scanner.peek() not in {"[", "{"}:
-            message = (
-                f"{document.shown} is one JSON object, and its {name!r} is no column of values"
-            )
+            message = f"{document.shown} is one JSON object, and its {name!r} is no whole column"
             raise BadInput(f"{message}: write an array of objects. {NOTHING}")
-        places[name], keys = _spool(scanner, spool)
+        places[name], keys = _spool(scanner, document, spool)
         first = first or keys
         if keys != first:
             message = f"{document.shown}: the columns {next(iter(places))!r} and {name!r}"
             raise BadInput(f"{message} do not name the same rows in the same order. {NOTHING}")
     scanner.take("}")
     scanner.end()
-    return Table(tuple(places), _in_step(spool, places))
+    return Table(tuple(places), _in_step(document, spool, places))
 
 
-def _spool(scanner: Scanner, spool: IO[bytes]) -> tuple[_Places, tuple[str, int, bytes]]:
+def _spool(
+    scanner: Scanner, document: Document, spool: IO[bytes]
+) -> tuple[_Places, tuple[str, int, bytes]]:
     """Write one column; return where it is, and what says whether two name the same rows."""
     digest = hashlib.sha256()
     places: _Places = []
@@ -144,20 +145,32 @@ def _spool(scanner: Scanner, spool: IO[bytes]) -> tuple[_Places, tuple[str, int,
         if mark == "{":
             digest.update(json.dumps([key for key, _ in chunk]).encode())
             chunk = [value for _, value in chunk]
-        text = json.dumps(chunk).encode()
+        with _shallow(document):
+            text = json.dumps(chunk).encode()
         with room():
             places.append((spool.tell(), len(text)))
             spool.write(text)
     return places, (mark, count, digest.digest())
 
 
-def _in_step(spool: IO[bytes], places: dict[str, _Places]) -> Iterator[Row]:
+@contextmanager
+def _shallow(document: Document) -> Iterator[None]:
+    """Turn a `RecursionError`, for what the scanner could just read, into `BadInput`."""
+    try:
+        yield
+    except RecursionError:
+        message = f"{document.shown} holds a value that is nested too deeply"
+        raise BadInput(f"{message}; remove it. {NOTHING}") from None
+
+
+def _in_step(document: Document, spool: IO[bytes], places: dict[str, _Places]) -> Iterator[Row]:
     number = 0
     for chunk in zip(*places.values(), strict=True):
         columns = []
         for start, length in chunk:
             spool.seek(start)
-            columns.append(json.loads(spool.read(length)))
+            with _shallow(document):
+                columns.append(json.loads(spool.read(length)))
         for values in zip(*columns, strict=True):
             number += 1
             yield Row(number, dict(zip(places, values, strict=True)))
