@@ -155,8 +155,9 @@ def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
         new, relabelled = datasets.drift(tx, there.id) if there is not None else (0, 0)
     if there is None:
         return dataset.create(rooms.catalogue, spec)
-    asked = (spec.tiers, spec.split, spec.val, spec.test, spec.seed)
-    if asked != (there.tiers, there.split_rule, there.val, there.test, there.seed):
+    asked = (spec.tiers, spec.fit, spec.split, spec.val, spec.test, spec.seed)
+    made = (there.tiers, there.fit, there.split_rule, there.val, there.test, there.seed)
+    if asked != made or (spec.cuts and list(spec.cuts) != there.cuts):
         message = f"The data set {spec.name!r} is frozen with other tiers or another split"
         raise BadInput(f"{message}; give another name.")
     described = dataset.describe(rooms.catalogue, spec.name)

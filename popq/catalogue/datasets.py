@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, func, insert, select, update
+from sqlalchemy import BigInteger, Table, func, insert, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import FunctionElement
 
 from popq.catalogue.db import Tx, bulk_insert
 from popq.catalogue.models import Dataset, Member, Photo, PhotoMoments
@@ -39,18 +41,44 @@ _MOMENTS = (
 )
 
 
+class _seconds(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+    """A timestamp as whole Unix seconds: no object is made for each row."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(_seconds, "sqlite")
+def _sqlite_seconds(element: Any, compiler: Any, **options: Any) -> str:
+    return f"CAST(strftime('%s', {compiler.process(element.clauses, **options)}) AS INTEGER)"
+
+
+@compiles(_seconds)
+def _postgresql_seconds(element: Any, compiler: Any, **options: Any) -> str:
+    moment = compiler.process(element.clauses, **options)
+    return f"CAST(floor(extract(epoch FROM {moment})) AS bigint)"
+
+
 def candidates(tx: Tx) -> Sequence[Any]:
     """Return every photo that can be learnt from (stored, measured and labelled), by id.
 
-    Columns: id, flickr_id, owner, label, posted_at, file_key, sha256.
+    Columns: id, flickr_id, owner, label, posted (Unix seconds), file_key, sha256, phash.
     """
-    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, Photo.posted_at)
+    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label)
     query = (
-        select(*columns, Photo.file_key, Photo.sha256)
+        select(*columns, _seconds(Photo.posted_at).label("posted"))
+        .add_columns(Photo.file_key, Photo.sha256, Photo.phash)
         .join(PhotoMoments, PhotoMoments.photo_id == Photo.id)
         .where(Photo.state == PhotoState.STORED, Photo.label.is_not(None))
     )
     return tx.execute(query.order_by(Photo.id)).all()
+
+
+def readiness(tx: Tx) -> tuple[int, int]:
+    """Return how many photos are stored, and how many of these have a label."""
+    query = select(func.count(), func.count(Photo.label)).where(Photo.state == PhotoState.STORED)
+    stored, labelled = tx.execute(query).one()
+    return int(stored), int(labelled)
 
 
 def create(tx: Tx, values: dict[str, Any], members: Sequence[Sequence[Any]]) -> int:
@@ -105,10 +133,9 @@ def list_all(tx: Tx) -> Sequence[Any]:
 
 
 def counts(tx: Tx, dataset: int) -> Sequence[Any]:
-    """Return (split, tier, photos, owners) of a data set."""
+    """Return (split, tier, photos) of a data set."""
     query = (
-        select(Member.split, Member.tier, func.count(), func.count(func.distinct(Photo.owner)))
-        .join(Photo, Photo.id == Member.photo_id)
+        select(Member.split, Member.tier, func.count())
         .where(Member.dataset_id == dataset)
         .group_by(Member.split, Member.tier)
         .order_by(Member.split, Member.tier)

@@ -10,37 +10,51 @@ import click
 from popq import api
 from popq.bootstrap import open_rooms
 from popq.cli import show
-from popq.cli.dataset import split_options
-from popq.cli.lists import note_rejections
+from popq.cli.dataset import spec, split_options
+from popq.cli.lists import note_report, source_options
 from popq.cli.runs import judged, split_preset, train_options
-from popq.stages.dataset import Spec
 from popq.stages.ingest import Source
 
 
 @click.command()
 @click.option(
-    "--links", type=click.Path(path_type=Path), required=True, help="One photo link a line."
+    "--links",
+    type=click.Path(path_type=Path, allow_dash=True),
+    required=True,
+    help="One photo link a line, or a table; see `popq import`.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), required=True, help="One score a line.")
+@source_options
 @click.option("--name", default="main", show_default=True, help="The data set's name.")
 @split_options
 @train_options
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("popq-report.html"),
+    show_default=True,
+    help="The report's file.",
+)
 @show.json_option
-def run_command(links: Path, labels: Path, name: str, as_json: bool, **options: Any) -> None:
-    """Import, resolve, download, cut a data set, train and score, in one go.
+def run_command(links: Path, name: str, report: Path, as_json: bool, **options: Any) -> None:
+    """Import, resolve, download, cut a data set, train, score and report, in one go.
 
     Each step is the one that its own command takes. Started again after a kill, it goes on where
     it was; started again when all is done, it changes nothing.
     """
-    spec = Spec(name, *(options.pop(key) for key in ("tiers", "split", "val", "test", "seed")))
+    listed = ("labels", "url_col", "label_col", "images_dir", "metadata")
+    source = Source(links, **{key: options.pop(key) for key in listed})
+    wanted = spec(name, options)
     preset, given = split_preset(options)
     ticker = show.Ticker()
     try:
         with open_rooms() as rooms:
-            source = Source(links, labels)
             summary = api.run_all(
-                rooms, source, spec, preset, given | {"seed": spec.seed}, on_progress=ticker
+                rooms, source, wanted, preset, given | {"seed": wanted.seed}, on_progress=ticker
             )
+            from popq.report import page  # noqa: PLC0415 - loads matplotlib
+
+            run = summary["run"]["id"]
+            summary["report"] = page.write(rooms.catalogue, rooms.store, run, report)["report"]
     finally:
         ticker.close()
     if as_json:
@@ -52,7 +66,7 @@ def run_command(links: Path, labels: Path, name: str, as_json: bool, **options: 
 
 
 def _print(summary: dict[str, Any]) -> None:
-    note_rejections(summary["import"])
+    note_report(summary["import"])
     for warning in summary["dataset"]["warnings"]:
         show.note(f"warning: {warning}")
     states = ", ".join(f"{count:,} {state}" for state, count in summary["photos"].items() if count)
@@ -60,6 +74,7 @@ def _print(summary: dict[str, Any]) -> None:
     click.echo(f"Tiers of {summary['dataset']['dataset']}: {summary['dataset']['photos_by_tier']}")
     judged(summary["run"]["metrics"])
     click.echo(f"{summary['scored']:,} photos scored by run {summary['run']['id']}.")
+    click.echo(f"Report: {summary['report']}.")
     click.echo(f"Catalogue: {summary['catalogue']}; its view scored_photos has all of them.")
     if summary["left"]:
         show.note(f"{summary['left']:,} left after all tries; `popq failures` says why.")

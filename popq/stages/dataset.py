@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +13,32 @@ import numpy.typing as npt
 from popq.catalogue import datasets
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
-from popq.stats import splits, tiers
+from popq.stats import duplicates, splits, tiers
 from popq.stats.moments import Moments, mean_std
 
+#: Where the cuts come from: the training split's labels, all labels, the user, or ranks.
+Fit = Literal["train", "all", "given", "rank"]
 #: How equal scores fare: stored with each data set.
 TIE_RULE: Final = "label >= cut is the upper tier; equal labels share a tier"
+RANK_RULE: Final = (
+    "thirds by rank, so equal labels may stand in two tiers; of equal labels the photo imported"
+    " first is the lower, and what is left over is dropped from the top"
+)
+#: Flickr ids so near that photos of one owner were uploaded in one go.
+NEAR_IDS: Final = 1000
+#: Owners whom copies link are warned of when they have so large a share of the photos.
+_LARGE: Final = 0.1
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a data set is asked to be; `val` and `test` are shares of the whole."""
+    """What a data set is asked to be; `val` and `test` are shares of the whole.
+
+    `cuts`, when given, are the scores from which the next tier begins, and `tiers` is one more
+    than there are of them.
+    """
 
     name: str
     tiers: int = 3
@@ -30,21 +46,40 @@ class Spec:
     val: float = 0.2
     test: float = 0.0
     seed: int = 0
+    fit: Fit = "train"
+    cuts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Photos:
+    """The candidates, by column; `copies` numbers the pictures."""
+
+    rows: Sequence[Any]
+    ids: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.float64]
+    owners: list[str | None]
+    copies: npt.NDArray[np.int64]
 
 
 def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
     """Freeze every stored, labelled photo into a data set and describe it; see `describe`.
 
-    Cuts are fitted on the training split, mean and standard deviation come from its exact moments
-    by SQL. One transaction: there is a whole data set or none. Raises `BadInput` for a name that
-    is taken, for too few photos or distinct labels, and for a split that comes out empty.
+    Cuts are fitted on the training split unless the spec says otherwise, mean and standard
+    deviation come from its exact moments by SQL. One transaction: there is a whole data set or
+    none. Raises `BadInput` for a name that is taken or empty, for too few photos or distinct
+    labels, for cuts that leave a tier without training photos, and for a split that comes out
+    empty.
     """
+    if not spec.name.strip():
+        raise BadInput("A data set needs a name, to be trained on and found again.")
     with catalogue.begin() as tx:
         if datasets.find(tx, spec.name) is not None:
             message = f"There is a data set {spec.name!r} already, and data sets are frozen"
             raise BadInput(f"{message}; choose another name.")
-        rows = datasets.candidates(tx)
-        values, members = _freeze(spec, rows)
+        photos = _candidates(datasets.candidates(tx), spec)
+        if len(photos.rows) < spec.tiers:
+            raise _too_few(len(photos.rows), datasets.readiness(tx), spec.tiers)
+        values, members = _freeze(spec, photos)
         dataset = datasets.create(tx, values, members)
         pixels, *sums = datasets.training_sums(tx, dataset)
         red, green, blue, *squares = sums
@@ -55,71 +90,171 @@ def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
     return describe(catalogue, spec.name)
 
 
-def _freeze(spec: Spec, rows: Sequence[Any]) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
-    if len(rows) < spec.tiers:
-        message = f"{len(rows)} photos are stored and labelled; {spec.tiers} tiers need more"
-        raise BadInput(f"{message}. `popq status` shows where the others are.")
-    # Photos from elsewhere have no Flickr id: their catalogue ids, negative, cannot collide.
-    ids = np.array([row.flickr_id or -row.id for row in rows], dtype=np.int64)
+def _too_few(learnable: int, ready: tuple[int, int], wanted: int) -> BadInput:
+    stored, labelled = ready
+    if stored == 0:
+        why = "no photo is stored yet: `popq download` fetches them, `popq status` shows where"
+        why += " they are"
+    elif labelled == 0:
+        why = f"none of the {stored} stored photos has a label: import the list with its scores"
+    else:
+        why = f"{learnable} photos are stored and labelled; `popq status` shows where the others"
+        why += " are"
+    return BadInput(f"{wanted} tiers need at least as many photos, and {why}.")
+
+
+def _candidates(rows: Sequence[Any], spec: Spec) -> _Photos:
     labels = np.array([row.label for row in rows], dtype=np.float64)
+    if spec.fit == "rank" and len(rows) >= spec.tiers:
+        # What is left over after ranks of equal size is in no tier, and so not in the set.
+        kept = tiers.by_rank(labels, spec.tiers) > 0
+        rows = [row for row, keep in zip(rows, kept.tolist(), strict=True) if keep]
+        labels = labels[kept]
+    return _Photos(
+        rows=rows,
+        # Photos from elsewhere have no Flickr id: their catalogue ids, negative, cannot collide.
+        ids=np.array([row.flickr_id or -row.id for row in rows], dtype=np.int64),
+        labels=labels,
+        owners=[row.owner for row in rows],
+        copies=duplicates.groups([row.sha256 for row in rows], [row.phash for row in rows]),
+    )
+
+
+def _freeze(spec: Spec, photos: _Photos) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
     salt = f"popq:{spec.seed}"
+    apart = np.arange(len(photos.rows))
     split = splits.assign(
         spec.split,
-        ids=ids,
-        owners=[row.owner for row in rows],
-        times=_times(rows, ids),
+        ids=photos.ids,
+        owners=photos.owners,
+        times=_times(spec, photos),
+        # The seed drew photo by photo, copies or not.
+        copies=apart if spec.fit == "rank" else photos.copies,
         val=spec.val,
         test=spec.test,
         salt=salt,
     )
     training = split == "train"
-    cuts = tiers.fit_cuts(labels[training], spec.tiers)
-    tier = tiers.assign(labels, cuts)
+    tier, cuts, ties = _tiers(spec, photos.labels, training)
+    present = np.bincount(tier[training], minlength=spec.tiers + 1)[1:]
+    if not present.all():
+        empty = int(np.argmin(present)) + 1
+        message = f"tier {empty} of {spec.tiers} has no photo in the training split"
+        raise BadInput(f"{message} (cuts {', '.join(f'{c:g}' for c in cuts)}); choose other cuts.")
     members = [
-        (row.id, row.label, int(t), str(s), row.file_key)
-        for row, t, s in zip(rows, tier, split, strict=True)
+        (row.id, row.label, t, s, row.file_key)
+        for row, t, s in zip(photos.rows, tier.tolist(), split.tolist(), strict=True)
     ]
     values = {
         "name": spec.name,
-        "count": len(rows),
+        "count": len(members),
         "tiers": spec.tiers,
         "cuts": list(cuts),
+        "fit": spec.fit,
+        "ties": list(ties),
+        "near_bits": duplicates.NEAR_BITS,
+        "crossing": _crossing(photos, split),
         "tier_labels": [
-            float(labels[training & (tier == t)].mean()) for t in range(1, spec.tiers + 1)
+            float(photos.labels[training & (tier == t)].mean()) for t in range(1, spec.tiers + 1)
         ],
-        "tie_rule": TIE_RULE,
+        "tie_rule": RANK_RULE if spec.fit == "rank" else TIE_RULE,
         "split_rule": spec.split,
         "val": spec.val,
         "test": spec.test,
         "seed": spec.seed,
         "salt": salt,
-        "fingerprint": _fingerprint(ids, members, rows),
+        "fingerprint": _fingerprint(photos, members),
     }
     return values, members
 
 
-def _times(rows: Sequence[Any], ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _tiers(
+    spec: Spec, labels: npt.NDArray[np.float64], training: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], tuple[float, ...], tuple[int, ...]]:
+    """Return each photo's tier, the cuts, and how many of the labels they were fitted on tie."""
+    if spec.fit == "rank":
+        tier = tiers.by_rank(labels, spec.tiers)
+        cuts = tuple(float(labels[tier == t].min()) for t in range(2, spec.tiers + 1))
+        return tier, cuts, tiers.tie_counts(labels, cuts)
+    fitted = labels[training] if spec.fit == "train" else labels
+    if spec.fit == "given":
+        cuts = tiers.checked_cuts(spec.cuts)
+    else:
+        cuts = tiers.fit_cuts(fitted, spec.tiers)
+    return tiers.assign(labels, cuts), cuts, tiers.tie_counts(fitted, cuts)
+
+
+def _times(spec: Spec, photos: _Photos) -> Array:
     """Return upload times when all are known, else ids, which Flickr gives out in that order."""
-    posted = [row.posted_at for row in rows]
-    if any(time is None for time in posted):
-        return ids
-    return np.array([time.timestamp() for time in posted])
+    if spec.split != "time" or any(row.posted is None for row in photos.rows):
+        if spec.split == "time" and photos.ids.min() < 0:
+            message = "A split by time needs each photo's upload time, and files of a folder have"
+            raise BadInput(f"{message} none but from metadata: import it, or use --split owner.")
+        return photos.ids
+    return np.array([row.posted for row in photos.rows], dtype=np.int64)
 
 
-def _fingerprint(
-    ids: npt.NDArray[np.int64], members: Sequence[tuple[Any, ...]], rows: Sequence[Any]
-) -> str:
+def _crossing(photos: _Photos, split: npt.NDArray[np.str_]) -> dict[str, Any]:
+    """Count what stands on more than one side of the split, and what that cannot tell."""
+    numbers: dict[str | None, int] = {None: -1}
+    owner = np.array(
+        [numbers.setdefault(name, len(numbers)) for name in photos.owners], dtype=np.int64
+    )
+    known = owner >= 0
+    return {
+        "owners": _torn(owner[known], split[known]),
+        "duplicates": _torn(photos.copies, split),
+        "neighbours": _neighbours(photos.ids, owner, split == "train"),
+        "without_hash": sum(row.phash is None for row in photos.rows),
+        "largest_share": splits.largest_share(photos.owners, photos.copies),
+    }
+
+
+def _neighbours(
+    ids: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], training: npt.NDArray[np.bool_]
+) -> int:
+    """Count photos that judge and have a training photo of their owner within `NEAR_IDS` ids.
+
+    Photos whose owners are unknown count as one person's: they may be.
+    """
+    order = np.lexsort((ids, owner))
+    order = order[ids[order] > 0]
+    near = np.zeros(len(order), dtype=np.bool_)
+    for step in (1, -1):  # the training photo before each, then the one after
+        along = order[::step]
+        teaches = np.where(training[along], np.arange(len(along)), -1)
+        last = np.maximum.accumulate(teaches) if len(along) else teaches
+        teacher = along[last]
+        close = np.abs(ids[teacher] - ids[along]) <= NEAR_IDS
+        near[::step] |= (last >= 0) & (owner[teacher] == owner[along]) & close
+    return int(np.count_nonzero(near & ~training[order]))
+
+
+def _torn(groups: npt.NDArray[np.int64], split: npt.NDArray[np.str_]) -> int:
+    """Return how many groups stand on more than one side."""
+    _, side = np.unique(split, return_inverse=True)
+    pairs = np.unique(groups * 3 + side)
+    _, sides = np.unique(pairs // 3, return_counts=True)
+    return int(np.count_nonzero(sides > 1))
+
+
+def _fingerprint(photos: _Photos, members: Sequence[tuple[Any, ...]]) -> str:
     """Return a sha256 of who is in the set, with which bytes, label, tier and split, in order."""
-    digest = hashlib.sha256()
-    for photo, (_, label, tier, split, _), row in zip(ids.tolist(), members, rows, strict=True):
-        digest.update(f"{photo},{row.sha256},{label!r},{tier},{split}\n".encode())
-    return digest.hexdigest()
+    lines = [
+        f"{photo},{row.sha256},{label!r},{tier},{split}\n"
+        for photo, (_, label, tier, split, _), row in zip(
+            photos.ids.tolist(), members, photos.rows, strict=True
+        )
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
-    """Return what a data set is, JSON-able: counts, cuts, mean, std, splits, warnings.
+    """Return what a data set is, JSON-able: counts, cuts, mean, std, splits, crossing, warnings.
 
-    Raises `BadInput` for an unknown name.
+    `crossing` counts owners and pictures that stand on several sides of the split, and photos that
+    judge and have a training photo of their owner within `NEAR_IDS` ids. Raises `BadInput` for an
+    unknown name.
     """
     with catalogue.read() as tx:
         row = datasets.get(tx, name)
@@ -127,32 +262,63 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
         unknown = datasets.strangers(tx, row.id)
     sizes = {"train": 0, "val": 0, "test": 0}
     by_tier = dict.fromkeys(range(1, row.tiers + 1), 0)
-    for split, tier, photos, _ in counts:
+    for split, tier, photos in counts:
         sizes[split] += photos
         by_tier[tier] += photos
+    crossed = ("owners", "duplicates", "neighbours")
+    return {
+        "dataset": row.name,
+        "count": row.count,
+        "tiers": row.tiers,
+        "fit": row.fit,
+        "cuts": row.cuts,
+        "ties": row.ties,
+        "mean": row.mean,
+        "std": row.std,
+        "splits": sizes,
+        "photos_by_tier": by_tier,
+        "split_rule": row.split_rule,
+        "crossing": {name: row.crossing[name] for name in crossed if name in row.crossing},
+        "near_bits": row.near_bits,
+        "tie_rule": row.tie_rule,
+        "seed": row.seed,
+        "fingerprint": row.fingerprint,
+        "warnings": _warnings(row, unknown, sizes["val"] + sizes["test"]),
+    }
+
+
+def _warnings(row: Any, unknown: int, judged: int) -> list[str]:
+    found = row.crossing
     warnings = []
     if row.split_rule == "owner" and unknown:
         warnings.append(
             f"the owners of {unknown} of {row.count} photos are unknown: photos of one owner may"
             " stand on both sides of the split, and a model may look better than it is"
         )
-    if row.split_rule == "photo":
+    if found.get("owners"):
         warnings.append(
-            "split by photo: neighbours of one owner stand on both sides, so a model looks better"
-            " than it is on new owners"
+            f"split by {row.split_rule}: {found['owners']} owners have photos on several sides, so"
+            " a model looks better than it is on new owners"
         )
-    return {
-        "dataset": row.name,
-        "count": row.count,
-        "tiers": row.tiers,
-        "cuts": row.cuts,
-        "mean": row.mean,
-        "std": row.std,
-        "splits": sizes,
-        "photos_by_tier": by_tier,
-        "split_rule": row.split_rule,
-        "tie_rule": row.tie_rule,
-        "seed": row.seed,
-        "fingerprint": row.fingerprint,
-        "warnings": warnings,
-    }
+    if found.get("duplicates"):
+        warnings.append(
+            f"{found['duplicates']} pictures stand on several sides of the split in copies, so a"
+            " model is judged on what it has learnt by heart"
+        )
+    if found.get("neighbours"):
+        warnings.append(
+            f"{found['neighbours']} of {judged} photos that judge have a training photo of the same"
+            f" (or an unknown) owner within {NEAR_IDS} ids: often the same subject"
+        )
+    if found.get("without_hash"):
+        warnings.append(
+            f"{found['without_hash']} photos have no perceptual hash (one colour, or stored before"
+            " popq kept it): only equal bytes tell their copies"
+        )
+    if row.split_rule == "owner" and found.get("largest_share", 0) > _LARGE:
+        share = f"{found['largest_share']:.0%}"
+        warnings.append(
+            f"{share} of the photos belong to owners who share pictures, and stand on one side: the"
+            " shares of the split may be far from what was asked"
+        )
+    return warnings

@@ -19,6 +19,7 @@ from popq.flickr.client import FlickrClient, PhotoInfo
 from popq.flickr.urls import fallback, image_url
 from popq.images import decode
 from popq.images.fetch import HOST, Fetched, ImageClient
+from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import Permits, Result, each
 from popq.stages.resolve import ask
@@ -111,6 +112,7 @@ class Download:
             "image_url": url,
             "file_key": key,
             "sha256": fetched.sha256,
+            "phash": perceptual_hash(picture.image),
             "bytes": fetched.bytes,
             "width": picture.width,
             "height": picture.height,

@@ -79,7 +79,7 @@ def _asked(
     tx: Tx, dataset: str, preset: str, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     row = datasets.get(tx, dataset)
-    training = sum(n for split, _, n, _ in datasets.counts(tx, row.id) if split == "train")
+    training = sum(n for split, _, n in datasets.counts(tx, row.id) if split == "train")
     return row, configure(preset, training, outputs=row.tiers, **options).to_json()
 
 

@@ -4,6 +4,10 @@
 the next `test` is test, the rest trains. So a split needs no list, is the same everywhere, and
 stays when photos are added. Neighbouring uploads share an owner, a day and often a subject, so a
 split by photo leaks and one by owner does not.
+
+Copies of one picture stay on one side under every rule: owners (or photos) that are linked by
+copies go by the smallest of their names, and by time a copy counts as the newest one, so that
+training holds nothing newer than its end.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from popq.errors import BadInput
+from popq.stats import duplicates
 
 Rule = Literal["owner", "photo", "time"]
 
@@ -29,6 +34,7 @@ def assign(
     ids: npt.NDArray[np.int64],
     owners: Sequence[str | None],
     times: npt.NDArray[Any],
+    copies: npt.NDArray[np.int64],
     val: float,
     test: float,
     salt: str,
@@ -37,28 +43,69 @@ def assign(
 
     `owner`: by the owner; a photo whose owner is unknown (None) goes by its id. `photo`: by id.
     `time`: the oldest train, the next `val` of all validates, the newest `test` of all tests;
-    equal times stay on one side; numbers or datetime64 (ids serve too: they follow the uploads).
+    equal times stay on one side; numbers (ids serve too: they follow the uploads). `copies` (n,)
+    numbers the pictures: photos with one number are copies and stay together.
     Raises `BadInput` when shares are out of range (0 < val, 0 <= test, val + test < 1), lengths
     differ, a time is missing, or the train or val split comes out empty.
     """
     if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
         raise BadInput(f"val {val} and test {test}: need 0 < val, 0 <= test and val + test < 1")
-    if not len(ids) == len(owners) == len(times):
-        raise BadInput(f"{len(ids)} ids, {len(owners)} owners and {len(times)} times do not match")
+    if not len(ids) == len(owners) == len(times) == len(copies):
+        counts = f"{len(ids)} ids, {len(owners)} owners, {len(times)} times, {len(copies)} copies"
+        raise BadInput(f"{counts} do not match")
     if rule == "time":
-        sides = _by_time(times, val, test)
+        sides = _by_time(_newest(times, copies), val, test)
     else:
-        names = ids.tolist()
+        names = list(map(str, ids.tolist()))
         if rule == "owner":
             names = [
                 name if owner is None else owner for name, owner in zip(names, owners, strict=True)
             ]
-        sides = _by_name(names, val, test, salt)
+        sides = _by_name(_joined(names, copies), val, test, salt)
     _check_sizes(sides, rule, owners)
     return _NAMES[sides]
 
 
-def _by_name(names: list[Any], val: float, test: float, salt: str) -> npt.NDArray[np.int64]:
+def largest_share(owners: Sequence[str | None], copies: npt.NDArray[np.int64]) -> float:
+    """Return the share of n photos in the largest set of several owners that copies link; or 0."""
+    names = [str(place) if owner is None else owner for place, owner in enumerate(owners)]
+    linked = _linked(names, copies)
+    members = np.bincount(linked)
+    owner_of = dict(zip(names, linked.tolist(), strict=True))
+    several = np.bincount(list(owner_of.values()), minlength=len(members)) > 1
+    return float(np.where(several, members, 0).max() / len(names))
+
+
+def _newest(times: npt.NDArray[Any], copies: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return for each photo the time of the newest of its copies."""
+    _, picture = np.unique(copies, return_inverse=True)
+    order = np.argsort(times, kind="stable")
+    newest = np.empty(picture.max(initial=-1) + 1, dtype=times.dtype)
+    newest[picture[order]] = times[order]  # of several writes to one place the last one stays
+    return newest[picture]
+
+
+def _linked(names: Sequence[str], copies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each photo the number of what names and copies link it to."""
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    named = np.array([number[name] for name in names], dtype=np.int64)
+    _, picture = np.unique(copies, return_inverse=True)
+    pairs = np.stack([named, picture + len(number)])
+    linked = duplicates.linked(len(number) + picture.max(initial=-1) + 1, pairs)
+    return linked[named]
+
+
+def _joined(names: Sequence[str], copies: npt.NDArray[np.int64]) -> list[str]:
+    """Return for each photo the smallest name that it is linked to; its own without copies."""
+    smallest: dict[int, str] = {}
+    numbers = _linked(names, copies).tolist()
+    for name, number in zip(names, numbers, strict=True):
+        if number not in smallest or name < smallest[number]:
+            smallest[number] = name
+    return [smallest[number] for number in numbers]
+
+
+def _by_name(names: list[str], val: float, test: float, salt: str) -> npt.NDArray[np.int64]:
     """Hash each distinct name once."""
     distinct = list(dict.fromkeys(names))
     prefix = f"{salt}:"

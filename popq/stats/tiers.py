@@ -51,6 +51,31 @@ def assign(labels: npt.NDArray[np.float64], cuts: Sequence[float]) -> npt.NDArra
     return at_or_above.astype(np.int64) + 1
 
 
+def by_rank(labels: npt.NDArray[np.float64], tiers: int) -> npt.NDArray[np.int64]:
+    """Return tiers 1..K of equal size by rank, and 0 for the leftovers, which are the highest.
+
+    Of equal labels (n,) the first is the lower, so equal labels may stand in different tiers:
+    what the seed of 2021 did. Raises `BadInput` as `fit_cuts` does for few labels.
+    """
+    _check_finite(labels)
+    size = len(labels) // tiers
+    if size == 0:
+        raise BadInput(f"{len(labels):,} labels make no {tiers} tiers; give more labels")
+    found = np.zeros(len(labels), dtype=np.int64)
+    order = np.argsort(labels, kind="stable")[: size * tiers]
+    found[order] = np.arange(size * tiers) // size + 1
+    return found
+
+
+def checked_cuts(cuts: Sequence[float]) -> tuple[float, ...]:
+    """Return cuts that were given; `BadInput` unless they are finite and ascend."""
+    found = tuple(map(float, cuts))
+    if not found or not np.all(np.isfinite(found)) or not np.all(np.diff(found) > 0):
+        shown = ", ".join(f"{cut:g}" for cut in found)
+        raise BadInput(f"the cuts {shown} must be finite numbers, each above the one before")
+    return found
+
+
 def tie_counts(labels: npt.NDArray[np.float64], cuts: Sequence[float]) -> tuple[int, ...]:
     """Return for each cut how many labels (n,) equal it: how much the cut's side decides."""
     return tuple(int(np.count_nonzero(labels == cut)) for cut in cuts)

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from popq.errors import BadInput
-from popq.stats.splits import assign
+from popq.stats.splits import assign, largest_share
 
 photo = st.tuples(st.none() | st.integers(0, 40).map("{}@N00".format), st.integers(0, 30))
 photos = st.lists(photo, min_size=2, max_size=80)
@@ -16,7 +16,7 @@ shares = st.tuples(st.floats(0.05, 0.6), st.floats(0, 0.3))
 rules = st.sampled_from(["owner", "photo", "time"])
 
 
-def split(rule, rows, val, test, salt="popq"):
+def split(rule, rows, val, test, salt="popq", copies=None):
     """Return the sides, or None when one of them would be empty."""
     try:
         return assign(
@@ -24,6 +24,7 @@ def split(rule, rows, val, test, salt="popq"):
             ids=np.arange(len(rows), dtype=np.int64) * 7 + 10**9,
             owners=[owner for owner, _ in rows],
             times=np.array([time for _, time in rows]),
+            copies=np.arange(len(rows)) if copies is None else np.array(copies),
             val=val,
             test=test,
             salt=salt,
@@ -92,7 +93,14 @@ def test_by_time_distinct_times_are_cut_exactly():
 def test_by_time_dates_serve_too():
     days = np.datetime64("2020-01-01") + np.arange(10)
     sides = assign(
-        "time", ids=np.arange(10), owners=[None] * 10, times=days, val=0.3, test=0, salt=""
+        "time",
+        ids=np.arange(10),
+        copies=np.arange(10),
+        owners=[None] * 10,
+        times=days,
+        val=0.3,
+        test=0,
+        salt="",
     )
     assert sides.tolist() == ["train"] * 7 + ["val"] * 3
 
@@ -124,6 +132,7 @@ def test_shares_out_of_range_are_refused(share):
         assign(
             "photo",
             ids=np.arange(3),
+            copies=np.arange(3),
             owners=[None] * 3,
             times=np.arange(3),
             val=share[0],
@@ -133,10 +142,11 @@ def test_shares_out_of_range_are_refused(share):
 
 
 def test_lengths_that_do_not_match_are_refused():
-    with pytest.raises(BadInput, match="3 ids, 2 owners and 3 times"):
+    with pytest.raises(BadInput, match="3 ids, 2 owners, 3 times, 3 copies"):
         assign(
             "photo",
             ids=np.arange(3),
+            copies=np.arange(3),
             owners=[None] * 2,
             times=np.arange(3),
             val=0.5,
@@ -150,6 +160,7 @@ def test_one_owner_makes_no_owner_split_and_the_message_says_what_to_do():
         assign(
             "owner",
             ids=np.arange(50),
+            copies=np.arange(50),
             owners=["1@N00"] * 50,
             times=np.arange(50),
             val=0.2,
@@ -163,6 +174,7 @@ def test_one_time_makes_no_time_split():
         assign(
             "time",
             ids=np.arange(50),
+            copies=np.arange(50),
             owners=["1@N00"] * 50,
             times=np.zeros(50),
             val=0.2,
@@ -176,4 +188,60 @@ def test_one_time_makes_no_time_split():
 )
 def test_a_photo_without_a_time_is_refused(times):
     with pytest.raises(BadInput, match="no time"):
-        assign("time", ids=np.arange(3), owners=[None] * 3, times=times, val=0.4, test=0, salt="")
+        assign(
+            "time",
+            ids=np.arange(3),
+            copies=np.arange(3),
+            owners=[None] * 3,
+            times=times,
+            val=0.4,
+            test=0,
+            salt="",
+        )
+
+
+@given(rules, photos, shares, st.data())
+def test_copies_of_a_picture_stay_together_under_every_rule(rule, rows, share, data):
+    numbers = st.integers(0, max(1, len(rows) // 2))
+    copies = data.draw(st.lists(numbers, min_size=len(rows), max_size=len(rows)))
+    sides = split(rule, rows, *share, copies=copies)
+    assume(sides is not None)
+    for kind in (copies, [owner for owner, _ in rows] if rule == "owner" else []):
+        side_of = {}
+        for name, side in zip(kind, sides.tolist(), strict=False):
+            if name is not None:
+                assert side_of.setdefault(name, side) == side
+
+
+@given(photos, shares, st.data())
+def test_training_holds_nothing_newer_than_what_validates(rows, share, data):
+    numbers = st.integers(0, len(rows))
+    copies = data.draw(st.lists(numbers, min_size=len(rows), max_size=len(rows)))
+    sides = split("time", rows, *share, copies=copies)
+    assume(sides is not None)
+    newest = {}
+    for (_, time), copy in zip(rows, copies, strict=True):
+        newest[copy] = max(time, newest.get(copy, time))
+    times = {"train": [], "val": [], "test": []}
+    for copy, side in zip(copies, sides.tolist(), strict=True):
+        times[side].append(newest[copy])
+    assert max(times["train"]) < min(times["val"])
+    trained = [
+        time for (_, time), side in zip(rows, sides.tolist(), strict=True) if side == "train"
+    ]
+    assert max(trained) < min(times["val"])
+
+
+@given(photos, shares)
+def test_without_copies_across_owners_the_sides_are_those_of_the_owners_alone(rows, share):
+    owners = [owner for owner, _ in rows]
+    within = [hash(owner) if owner else -place - 1 for place, owner in enumerate(owners)]
+    alone, copied = split("owner", rows, *share), split("owner", rows, *share, copies=within)
+    assert (alone is None) == (copied is None)
+    assert alone is None or alone.tolist() == copied.tolist()
+
+
+def test_the_largest_share_is_that_of_owners_whom_copies_link():
+    owners = ["a", "a", "b", "c", "d", None]
+    assert largest_share(owners, np.array([1, 2, 3, 4, 5, 6])) == 0
+    assert largest_share(owners, np.array([1, 2, 1, 4, 5, 6])) == 0.5

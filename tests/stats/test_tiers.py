@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from popq.errors import BadInput
-from popq.stats.tiers import assign, fit_cuts, tie_counts
+from popq.stats.tiers import assign, by_rank, checked_cuts, fit_cuts, tie_counts
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 coarse = st.integers(0, 12).map(lambda value: value / 2)
@@ -111,3 +111,25 @@ def test_ties_that_would_leave_a_tier_empty_are_refused_with_counts():
 def test_one_tier_is_none():
     with pytest.raises(BadInput, match="at least 2"):
         fit_cuts(np.arange(5.0), 1)
+
+
+@given(st.lists(st.integers(0, 5).map(float), min_size=2, max_size=40), st.integers(2, 5))
+def test_ranks_have_equal_sizes_in_order_and_leave_out_the_highest(values, count):
+    labels = np.array(values)
+    if len(labels) < count:
+        with pytest.raises(BadInput):
+            by_rank(labels, count)
+        return
+    found = by_rank(labels, count)
+    sizes = np.bincount(found, minlength=count + 1)
+    assert set(sizes[1:]) == {len(labels) // count}
+    assert sizes[0] == len(labels) % count
+    place = np.where(found == 0, count + 1, found)
+    order = np.argsort(labels, kind="stable")
+    assert (np.diff(place[order]) >= 0).all()
+
+
+@pytest.mark.parametrize("cuts", [(), (2.0, 1.0), (1.0, 1.0), (float("nan"),), (1.0, float("inf"))])
+def test_cuts_that_make_no_tiers_are_refused(cuts):
+    with pytest.raises(BadInput, match="must be finite numbers, each above"):
+        checked_cuts(cuts)

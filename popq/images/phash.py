@@ -1,0 +1,23 @@
+"""The perceptual hash: pictures that look the same have nearly the same one.
+
+imagehash's `phash` (the signs of the 64 lowest frequencies of the 32x32 grey picture) hardly
+changes when a photo is scaled, compressed again or slightly brightened; it does change when a
+photo is cropped, turned or mirrored.
+"""
+
+from __future__ import annotations
+
+import imagehash
+from PIL import Image
+
+#: Of a real picture's 64 bits about half are set, since they tell what lies above the median.
+_FEWEST_BITS = 16
+
+
+def perceptual_hash(image: Image.Image) -> str | None:
+    """Return the 64-bit hash of an RGB image as 16 hex digits.
+
+    None for a picture of one colour: its hash says nothing, and would make all of them one.
+    """
+    found = imagehash.phash(image)
+    return str(found) if int(found.hash.sum()) >= _FEWEST_BITS else None

@@ -1,0 +1,89 @@
+"""Which photos are one picture: the same bytes, or perceptual hashes that hardly differ.
+
+Hashes within `NEAR_BITS` of each other agree whole in at least one of `NEAR_BITS` + 1 bands of
+their bits (pigeonhole), so only photos that share a band are compared: no pair is missed, and few
+are looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+#: Bits of 64 in which two perceptual hashes may differ and still be one picture.
+NEAR_BITS = 4
+_BITS = 64
+
+Ints = npt.NDArray[np.int64]
+
+
+def groups(sha256: Sequence[str | None], phash: Sequence[str | None]) -> Ints:
+    """Return a group number for each of n photos: equal for photos that are one picture.
+
+    `sha256` and `phash` are hex digits, None where unknown: an unknown one is like no other. What
+    is like a third is in its group, too.
+    """
+    pairs = [_equal(sha256), *_near(phash)]
+    return linked(len(sha256), np.concatenate(pairs, axis=1))
+
+
+def linked(count: int, pairs: Ints) -> Ints:
+    """Return the number of its component for each of `count` nodes, linked by pairs (2, m)."""
+    ones = np.ones(pairs.shape[1], dtype=np.int8)
+    graph = coo_array((ones, (pairs[0], pairs[1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    numbers: Ints = component.astype(np.int64)
+    return numbers
+
+
+def _equal(keys: Sequence[Any]) -> Ints:
+    """Return pairs (2, m) that link each photo to the first with the same key."""
+    first: dict[Any, int] = {}
+    pairs = [
+        (first[key], place)
+        for place, key in enumerate(keys)
+        if key is not None and first.setdefault(key, place) != place
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+
+
+def _near(phash: Sequence[str | None]) -> Iterator[Ints]:
+    """Yield pairs (2, m) of photos whose hashes are near; equal ones are linked first."""
+    yield _equal(phash)
+    places = {key: place for place, key in enumerate(reversed(phash)) if key is not None}
+    if not places:
+        return
+    last = len(phash) - 1
+    first = last - np.fromiter(places.values(), dtype=np.int64)
+    hashes = np.array([int(key, 16) for key in places], dtype=np.uint64)
+    for one, other in near_pairs(hashes):
+        yield np.stack([first[one], first[other]])
+
+
+def near_pairs(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[Ints, Ints]]:
+    """Yield places (i, j) of all pairs of distinct hashes (n,) within `NEAR_BITS` of each other.
+
+    A pair may come more than once.
+    """
+    edges = np.linspace(0, _BITS, NEAR_BITS + 2).astype(int)
+    for low, high in itertools.pairwise(edges):
+        band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
+        order = np.argsort(band, kind="stable")
+        band, ordered = band[order], hashes[order]
+        start = np.arange(len(hashes))
+        step = 0
+        # Neighbours at every distance, as long as there are two so far apart within one band.
+        while len(start):
+            step += 1
+            start = start[start + step < len(hashes)]
+            start = start[band[start] == band[start + step]]
+            differing = np.bitwise_count(ordered[start] ^ ordered[start + step])
+            near = start[differing <= NEAR_BITS]
+            if len(near):
+                yield order[near], order[near + step]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance
+
+from popq.images.phash import perceptual_hash
+from popq.planted import plant, render
+from popq.stats.duplicates import NEAR_BITS
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return [Image.open(io.BytesIO(render(photo))).convert("RGB") for photo in plant(12, 8, seed=3)]
+
+
+def distance(one, other):
+    return (int(perceptual_hash(one), 16) ^ int(perceptual_hash(other), 16)).bit_count()
+
+
+def again(image, quality):
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(out.getvalue()))
+
+
+def test_a_photo_that_was_scaled_compressed_or_brightened_is_near(photos):
+    for photo in photos:
+        small = photo.resize((photo.width // 2, photo.height // 2), Image.Resampling.LANCZOS)
+        bright = ImageEnhance.Brightness(photo).enhance(1.04)
+        for other in (small, again(photo, 60), bright):
+            assert distance(photo, other) <= NEAR_BITS
+
+
+def test_other_photos_are_far(photos):
+    for place, photo in enumerate(photos):
+        for other in photos[:place]:
+            assert distance(photo, other) > NEAR_BITS
+
+
+@pytest.mark.parametrize("colour", ["black", "white", (12, 200, 7)])
+def test_a_picture_of_one_colour_has_none(colour):
+    assert perceptual_hash(Image.new("RGB", (300, 200), colour)) is None
+
+
+def test_it_is_16_hex_digits():
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    found = perceptual_hash(Image.fromarray(noise))
+    assert len(found) == 16
+    assert int(found, 16) >= 0
