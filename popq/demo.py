@@ -181,6 +181,7 @@ class _Walk:
             "run": self._popq("train", "--dataset", "demo", *TRAIN, "--seed", str(seed)),
             "score": self._popq("score"),
             "status": self._popq("status"),
+            "report": self._popq("report", "-o", "report.html"),
         }
 
     def _popq(self, *arguments: str) -> Any:
@@ -220,6 +221,7 @@ def _summary(made: Plan, folder: Path, steps: dict[str, Any]) -> dict[str, Any]:
         "best_possible": planted.best_accuracy(),
         "scored": steps["score"]["moved"],
         "catalogue": str(folder / "popq-data" / "popq.db"),
+        "report": str(folder / steps["report"]["report"]),
         "sql": list(SQL),
         "broken": _broken(made, steps, photos),
     }
@@ -245,5 +247,6 @@ def _broken(made: Plan, steps: dict[str, Any], photos: dict[str, int]) -> list[s
         "the model beats chance": metrics["p_chance"] < 0.001,  # noqa: PLR2004 - the seed's level
         "the model beats every predictor without pixels": metrics["accuracy"] > best_blind,
         "every stored photo is scored": steps["score"]["moved"] == stored,
+        "the report is about the run": steps["report"]["run"] == steps["run"]["id"],
     }
     return [claim for claim, true in held.items() if not true]

@@ -19,6 +19,8 @@ def test_an_installed_wheel_migrates_its_own_catalogue(tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(installed)
     assert (installed / "popq" / "migrations" / "env.py").is_file()
+    report = {path.name for path in (installed / "popq" / "report").iterdir()}
+    assert {"page.html.j2", "page.css"} <= report
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("POPQ_", "COVERAGE"))}
     environment["PYTHONPATH"] = str(installed)
     done = subprocess.run(

@@ -33,7 +33,7 @@ def demo_command(photos: int, seed: int, keep: Path | None, as_json: bool) -> No
     Starts a Flickr-compatible server with photos whose popularity is a known function of what is
     in the picture, plus noise; some are removed, private, a video or broken, and the server
     throttles and fails now and then. Then imports, resolves, downloads, cuts a data set, trains a
-    small network and scores, each with the command that you would use.
+    small network, scores and writes the report, each with the command that you would use.
     """
     from popq.demo import demo  # noqa: PLC0415 - rendering loads scipy
 
@@ -63,6 +63,7 @@ def _print(summary: dict[str, Any]) -> None:
     for name, accuracy in shown.items():
         click.echo(f"  {name:<14}{accuracy:.3f}  {'#' * round(accuracy * 50)}")
     click.echo(f"{summary['scored']} photos scored. The catalogue: {summary['catalogue']}")
+    click.echo(f"The report, for a browser: {summary['report']}")
     click.echo("Try, with sqlite3 or any SQL client:")
     for query in summary["sql"]:
         click.echo(f"  {query};")

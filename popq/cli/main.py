@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("runs", "Train a network to tell a photo's tier from its pixels."),
     "score": ("jobs", "Score stored photos with a trained run, here and now."),
     "runs": ("runs", "List training runs, or show one with its epochs and metrics."),
+    "report": ("report", "Write one HTML page: labels, tiers, learning, mistakes, photos."),
     "status": ("catalogue", "Count photos by state and show the jobs."),
     "photo": ("catalogue", "Show all that is known of one photo."),
     "failures": ("catalogue", "List the newest failed tries and why they failed."),

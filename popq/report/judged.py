@@ -1,0 +1,87 @@
+"""A run's metrics as the page shows them: the matrix, the predictors beside it, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: What each predictor without pixels does: its name for people, and a sentence.
+PREDICTORS: Final = {
+    "majority": ("Commonest tier", "always says the tier that most training photos have"),
+    "nearest_id": ("Nearest id", "the tier of the training photo with the nearest Flickr id"),
+    "nearest_id_25": (
+        "25 nearest ids",
+        "the tier of most of the 25 nearest training photos",
+    ),
+    "mean_colour": ("Mean colour", "knows only the mean and spread of the three colour channels"),
+}
+#: Above this share a cell is so dark that its text is white.
+_DARK: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """One line beside the model: its key, name, what it does, and the share it gets right."""
+
+    key: str
+    name: str
+    what: str
+    accuracy: float
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How many photos of a true tier were put into a tier, and as a share of the true tier."""
+
+    count: int
+    share: float | None
+
+    @property
+    def style(self) -> str:
+        """The cell's shade: the darker, the larger the share."""
+        share = self.share or 0.0
+        return f"background: rgb(31 111 139 / {share:.3f})" + (
+            "; color: #fff" if share > _DARK else ""
+        )
+
+
+def matrix(metrics: dict[str, Any]) -> list[list[Cell]]:
+    """Return the confusion matrix, a row a true tier, with each row's shares."""
+    rows = metrics.get("confusion", [])
+    return [[Cell(count, count / sum(row) if sum(row) else None) for count in row] for row in rows]
+
+
+def predictors(metrics: dict[str, Any]) -> list[Predictor]:
+    """Return the model first, then those that saw no pixel, the best first, and chance."""
+    if "accuracy" not in metrics:
+        return []
+    own = Predictor("accuracy", "The network", "sees the pixels", metrics["accuracy"], own=True)
+    others = []
+    for key, accuracy in metrics.get("without_pixels", {}).items():
+        name, what = PREDICTORS.get(key, (key, ""))
+        others.append(Predictor(f"without_pixels.{key}", name, what, accuracy))
+    if "chance" in metrics:
+        others.append(Predictor("chance", "Chance", "guesses blindly", metrics["chance"]))
+    return [own, *sorted(others, key=lambda one: -one.accuracy)]
+
+
+def best_without_pixels(metrics: dict[str, Any]) -> Predictor | None:
+    """Return the predictor without pixels that is right most often."""
+    lines = predictors(metrics)
+    return next((one for one in lines if one.key.startswith("without_pixels.")), None)
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """Return in one sentence whether the network has learnt anything from pixels."""
+    best = best_without_pixels(metrics)
+    if best is None:
+        return ""
+    accuracy = metrics["accuracy"]
+    if accuracy > best.accuracy:
+        return "On photos it never trained on, the network beats every predictor without pixels."
+    as_good = "is no better than" if accuracy == best.accuracy else "is worse than"
+    return (
+        f"On photos it never trained on, the network {as_good} “{best.name}”, a predictor that"
+        " sees no pixel: it has learnt nothing from pixels that shows here."
+    )

@@ -1,0 +1,129 @@
+"""The report's plots, as SVG in data: URIs. The same numbers give the same bytes.
+
+All have one size, so that they stand side by side on a screen and below each other on a phone.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+
+INK, MUTED, RULE = "#1f2933", "#7b8794", "#d9e2ec"
+ACCENT, SOFT = "#1f6f8b", "#a9cbd7"
+#: Inches; at 72 points each, so that text of nine points is as large as the page's small print.
+SIZE: Final = (5.4, 3.2)
+#: Bars of the histogram.
+BINS: Final = 48
+#: With more cuts than this their values would cover each other; the table has them.
+NAMED_CUTS: Final = 4
+#: Losses further apart than this need a logarithmic axis: an early epoch can be off by hundreds.
+STEEP: Final = 20
+
+_STYLE: Final[dict[Any, Any]] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on each machine
+    "font.size": 9.5,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "text.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "svg.hashsalt": "popq",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A picture as a data: URI, and in words what it shows."""
+
+    source: str
+    alt: str
+
+
+def histogram(rows: Sequence[Any], cuts: Sequence[float]) -> Plot:
+    """Plot how many photos have which label; `rows` are (label, photos), `cuts` are drawn in."""
+    labels, photos = np.array(rows, dtype=np.float64).T
+    heights, edges = np.histogram(labels, bins=BINS, weights=photos)
+
+    def draw(axes: Axes) -> None:
+        axes.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color=SOFT, linewidth=0)
+        axes.set_ylim(0, heights.max() * 1.14)  # room for the cuts' values
+        for cut in cuts:
+            axes.axvline(cut, color=ACCENT, linewidth=1.4, linestyle=(0, (4, 2)))
+            if len(cuts) <= NAMED_CUTS:
+                top = axes.get_ylim()[1]
+                axes.text(cut, top, f" {cut:.4g}", color=ACCENT, va="top", ha="left")
+        axes.set_xlabel("label")
+        axes.set_ylabel("photos")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+    peak = int(heights.argmax())
+    where = ", ".join(f"{cut:.4g}" for cut in cuts)
+    alt = (
+        f"Histogram of {int(photos.sum()):,} labels from {labels.min():.4g} to {labels.max():.4g}."
+        f" Most, {heights[peak]:,.0f}, lie between {edges[peak]:.4g} and {edges[peak + 1]:.4g}."
+        f" Tiers are cut at {where}."
+    )
+    return Plot(_svg(draw), alt)
+
+
+def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot:
+    """Plot `what` ("loss" or "accuracy") of training and validation, with the best epoch marked."""
+    numbers = [epoch["epoch"] for epoch in epochs]
+    train, val = ([epoch[f"{side}_{what}"] for epoch in epochs] for side in ("train", "val"))
+    marks = "o" if len(epochs) == 1 else ""
+
+    def draw(axes: Axes) -> None:
+        axes.plot(numbers, train, color=MUTED, label="training", marker=marks)
+        axes.plot(numbers, val, color=ACCENT, label="validation", marker=marks)
+        if best is not None and best in numbers:
+            axes.axvline(best, color=RULE, linewidth=1, zorder=0)
+            axes.plot([best], [val[numbers.index(best)]], "o", color=ACCENT, label="best epoch")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(f"{what}, nats" if what == "loss" else what)
+        if what == "loss" and max(*train, *val) > STEEP * min(*train, *val) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if what == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.legend()
+
+    alt = (
+        f"{what.capitalize()} by epoch: training goes from {train[0]:.3f} to {train[-1]:.3f},"
+        f" validation from {val[0]:.3f} to {val[-1]:.3f}"
+    )
+    at = f"; {val[numbers.index(best)]:.3f} at the best epoch, {best}." if best in numbers else "."
+    return Plot(_svg(draw), alt + at)
+
+
+def _svg(draw: Any) -> str:
+    """Return what `draw` puts on empty axes, as a data: URI."""
+    out = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        draw(figure.subplots())
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -1,0 +1,306 @@
+"""The page says what the catalogue says, whatever others wrote into it, and asks for nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from PIL import Image
+from report.scenes import HOSTILE, URLS, Reported, seen
+from servers import postgres_url
+
+from popq.catalogue import migrate, runs
+from popq.catalogue.db import Catalogue
+from popq.errors import BadInput
+from popq.images.store import Store
+from popq.report import page
+from popq.report.photos import LICENCES, licence_name, link, shorten
+
+
+def check_harmless(shown):
+    """Nothing in the page runs, loads or leads anywhere but to https."""
+    names = {tag for tag, _ in shown.tags}
+    assert not names & {"script", "iframe", "object", "embed", "form", "base", "video", "audio"}
+    assert not [key for _, values in shown.tags for key in values if key.startswith("on")]
+    assert all(source.startswith("data:image/") for source in shown.every("img", "src"))
+    assert shown.every("link", "href") == ["data:,"]
+    for href in shown.every("a", "href"):
+        assert href.startswith(("#", "https://")), href
+    assert shown.html.count("<style>") == shown.html.count("</style>") == 1
+    assert "url(" not in shown.html
+    assert "@import" not in shown.html
+
+
+def test_a_whole_report_is_one_harmless_page(scene):
+    run = scene.whole()
+    shown = scene.page()
+    check_harmless(shown)
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy in shown.every("meta", "content")
+    assert shown.numbers["run.id"] == run
+    assert "endorsed or certified by SmugMug, Inc." in shown.text
+    headings = [tag for tag, _ in shown.tags if tag in {"h1", "h2"}]
+    assert headings == ["h1"] + ["h2"] * 7
+    assert shown.text.count("Highest scores") == 1
+    assert "beats every predictor without pixels" in shown.text or "no pixel" in shown.text
+
+
+def test_every_picture_says_in_words_what_it_shows(scene):
+    scene.whole()
+    shown = scene.page()
+    pictures = [values for tag, values in shown.tags if tag == "img"]
+    assert len(pictures) == 3 + 30
+    assert all(values["alt"].strip() for values in pictures)
+    plots = [values for values in pictures if values["src"].startswith("data:image/svg")]
+    assert [values["alt"].split(" ")[0] for values in plots] == ["Histogram", "Loss", "Accuracy"]
+    for values in plots:
+        ET.fromstring(base64.b64decode(values["src"].partition(",")[2]))
+
+
+def test_what_others_wrote_is_shown_and_never_obeyed(scene):
+    photos = scene.hostile()
+    shown = scene.page()
+    check_harmless(shown)
+    assert sorted(shown.photos()) == photos
+    assert HOSTILE[0] in shown.text
+    assert HOSTILE[4] in shown.text
+    assert shown.text.count("Untitled") == 2
+    assert "t" * 120 + "…" in shown.text
+    assert "t" * 121 not in shown.html
+    links = {href for href in shown.every("a", "href") if not href.startswith("#")}
+    assert links == set(URLS[-3:])
+    rels = [values["rel"] for tag, values in shown.tags if tag == "a" and "rel" in values]
+    assert rels == ["noopener noreferrer"] * 3
+
+
+def test_a_hostile_name_stays_one_word_of_the_command_that_names_it(scene):
+    scene.frozen([scene.stored(n) for n in range(9)], "a'; rm -rf / #")
+    shown = scene.page()
+    assert "popq train --dataset 'a'\"'\"'; rm -rf / #'" in shown.text
+
+
+def test_thirty_photos_at_most_each_once_and_in_order(scene):
+    scene.whole()
+    shown = scene.page()
+    ids = shown.photos()
+    assert len(ids) == len(set(ids)) == 30
+    rows = {
+        row[0]: row[1:]
+        for row in scene.rows(
+            "SELECT id, score, abs(score - label) FROM scored_photos WHERE split = 'val'"
+        )
+    }
+    highest = sorted(rows, key=lambda photo: (-rows[photo][0], photo))[:10]
+    lowest = sorted(rows, key=lambda photo: (rows[photo][0], photo))
+    lowest = [photo for photo in lowest if photo not in highest][:10]
+    rest = [photo for photo in rows if photo not in highest + lowest]
+    furthest = sorted(rest, key=lambda photo: (-rows[photo][1], photo))[:10]
+    assert ids == highest + lowest + furthest
+
+
+def test_few_photos_are_not_shown_twice(scene):
+    scene.whole(26)
+    assert len(scene.page().photos()) == 13
+
+
+def test_a_photo_that_left_since_is_not_shown(scene):
+    scene.whole(22)
+    gone = scene.page().photos()[0]
+    scene.do("UPDATE photos SET state = 'gone', reason = 'gone' WHERE id = :id", id=gone)
+    assert gone not in scene.page().photos()
+
+
+def test_test_photos_count_as_not_trained_on(scene):
+    scene.whole(22)
+    scene.do(
+        "UPDATE members SET split = 'test' WHERE photo_id IN"
+        " (SELECT photo_id FROM members WHERE split = 'val' ORDER BY photo_id LIMIT 4)"
+    )
+    shown = scene.page()
+    assert (shown.numbers["unseen.val"], shown.numbers["unseen.test"]) == (7, 4)
+    assert len(shown.photos()) == 11
+    assert "4 test and 7 validation photos" in " ".join(shown.text.split())
+
+
+def test_pictures_are_small_and_hold_nothing_but_pixels(scene):
+    scene.whole(22)
+    for source in scene.page().every("img", "src"):
+        if source.startswith("data:image/jpeg"):
+            with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
+                assert max(picture.size) == 160
+                assert not picture.getexif()
+                assert "comment" not in picture.info
+
+
+def test_a_picture_that_cannot_be_read_leaves_a_box(scene):
+    scene.whole(22)
+    keys = scene.rows(
+        "SELECT p.file_key FROM photos p JOIN members m ON m.photo_id = p.id WHERE split = 'val'"
+    )
+    missing, broken = scene.folder / "store" / keys[0][0], scene.folder / "store" / keys[1][0]
+    missing.unlink()
+    broken.write_bytes(b"junk")
+    shown = scene.page()
+    assert len(shown.photos()) == 11
+    assert shown.text.count("in the store") == 2
+    away = seen(page.make(scene.catalogue, Store("/proc/nowhere"), None).html.decode())
+    assert away.text.count("in the store") == 11
+
+
+def test_the_same_catalogue_gives_the_same_page(scene):
+    scene.whole()
+    first, second = (re.sub("<time.*?</time>", "", scene.page().html) for _ in range(2))
+    assert first == second
+
+
+def test_postgresql_gives_the_same_numbers(scene, tmp_path):
+    with postgres_url() as url:
+        catalogue = Catalogue(url)
+        migrate.upgrade(catalogue)
+        other = Reported(catalogue, tmp_path)
+        other.whole()
+        shown = other.page()
+        catalogue.close()
+    scene.whole()
+    assert shown.numbers == scene.page().numbers
+
+
+def test_an_empty_catalogue_says_how_to_fill_it(scene):
+    shown = scene.page()
+    check_harmless(shown)
+    for command in ("popq import", "popq dataset create", "popq train"):
+        assert command in shown.text
+    assert shown.numbers == {"summary.photos": 0, "summary.stored": 0}
+
+
+def test_without_a_run_the_page_has_what_there_is(scene):
+    scene.photos(3, "listed")
+    scene.photos(2, "resolved")
+    scene.frozen([scene.stored(n) for n in range(9)], "old")
+    scene.frozen([scene.stored(n) for n in range(10, 22)], "new")
+    shown = scene.page()
+    for command in ("popq resolve", "popq download", "popq train --dataset new"):
+        assert command in shown.text
+    assert shown.numbers["funnel.listed"] == 3
+    assert shown.numbers["dataset.count"] == 12
+    assert shown.photos() == []
+
+
+def test_a_run_without_scores_metrics_or_epochs_says_so(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(9)])
+    run = scene.trained(dataset, epochs=0, judged={})
+    shown = scene.page(run)
+    check_harmless(shown)
+    for words in (f"popq score --run {run}", "no metrics", "No epoch"):
+        assert words in shown.text
+
+
+def test_the_newest_run_that_is_done_is_reported_unless_another_is_asked_for(scene):
+    first = scene.trained(scene.frozen([scene.stored(n) for n in range(9)], "one"))
+    second = scene.trained(scene.frozen([scene.stored(n) for n in range(10, 20)], "two"))
+    scene.run(scene.frozen([scene.stored(n) for n in range(20, 30)], "three"))
+    assert page.make(scene.catalogue, scene.store, None).run == second
+    made = page.make(scene.catalogue, scene.store, first)
+    assert (made.run, made.dataset) == (first, "one")
+
+
+def test_a_run_that_is_unknown_or_not_done_is_bad_input(scene):
+    queued = scene.run()
+    with pytest.raises(BadInput, match=f"Run {queued} is queued"):
+        page.make(scene.catalogue, scene.store, queued)
+    with pytest.raises(BadInput, match="no run 99"):
+        page.make(scene.catalogue, scene.store, 99)
+
+
+def test_an_interval_of_the_accuracy_is_shown_where_there_is_one(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(9)])
+    judged = scene.judged(dataset)
+    shown = scene.page(scene.trained(dataset, judged=judged))
+    assert "metrics.accuracy_low" not in shown.numbers
+    judged["accuracy_interval"] = [0.25, 0.75]
+    shown = scene.page(scene.trained(dataset, judged=judged))
+    assert shown.shown["metrics.accuracy_low"] == "25.0 %"
+    assert shown.numbers["metrics.accuracy_high"] == 0.75
+
+
+def test_what_is_undefined_is_a_dash(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(9)])
+    judged = scene.judged(dataset) | {"spearman": None, "quadratic_kappa": None}
+    shown = scene.page(scene.trained(dataset, judged=judged))
+    assert "metrics.spearman" not in shown.numbers
+    assert "nan" not in shown.text.lower().split()
+
+
+def test_a_page_is_written_whole_or_not_at_all(scene, tmp_path):
+    target = tmp_path / "out" / "report.html"
+    with pytest.raises(BadInput, match="cannot be written"):
+        page.write(scene.catalogue, scene.store, None, target)
+    target.parent.mkdir()
+    made = page.write(scene.catalogue, scene.store, None, target)
+    assert made == {
+        "report": str(target),
+        "bytes": target.stat().st_size,
+        "run": None,
+        "dataset": None,
+    }
+    page.write(scene.catalogue, scene.store, None, target)
+    assert [path.name for path in target.parent.iterdir()] == ["report.html"]
+
+
+def test_a_link_leads_on_and_what_is_no_file_is_left_alone(scene, tmp_path):
+    real, alias = tmp_path / "real.html", tmp_path / "alias.html"
+    real.write_text("old")
+    alias.symlink_to(real)
+    page.write(scene.catalogue, scene.store, None, alias)
+    assert alias.is_symlink()
+    assert real.read_bytes().startswith(b"<!DOCTYPE html>")
+    for odd in (tmp_path, "/dev/null"):
+        with pytest.raises(BadInput, match="no ordinary file"):
+            page.write(scene.catalogue, scene.store, None, tmp_path / odd)
+
+
+def test_a_name_that_cannot_be_written_is_bad_input_and_leaves_nothing(scene, tmp_path):
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for name in ("n" * 300, "../popq.db/page.html"):
+        with pytest.raises(BadInput, match="cannot be written"):
+            page.write(scene.catalogue, scene.store, None, folder / name)
+    assert not list(folder.iterdir())
+
+
+def test_a_run_is_done_only_when_it_is_finished(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(9)])
+    with scene.catalogue.begin() as tx:
+        run = runs.create(tx, dataset, {"epochs": 2}, seed=0)
+        runs.claim(tx, run, "trainer", 60)
+    with pytest.raises(BadInput, match="running"):
+        page.make(scene.catalogue, scene.store, run)
+    assert page.make(scene.catalogue, scene.store, None).run is None
+
+
+@pytest.mark.parametrize(
+    ("licence", "name"),
+    [
+        (0, "All rights reserved"),
+        (4, "CC BY 2.0"),
+        (9, "Public domain (CC0)"),
+        (None, "licence unknown"),
+        (len(LICENCES), "licence 11"),
+        (-1, "licence -1"),
+    ],
+)
+def test_licences_have_names(licence, name):
+    assert licence_name(licence) == name
+
+
+def test_only_https_is_linked():
+    assert [link(url) for url in URLS] == [None] * 8 + URLS[8:]
+
+
+def test_a_long_title_is_cut_to_one_line():
+    assert shorten("a\n b\t c") == "a b c"
+    assert shorten("x" * 120) == "x" * 120
+    assert shorten("x" * 5000) == "x" * 120 + "…"
