@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, Table, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from popq.catalogue.db import Tx, bulk_insert
+from popq.catalogue.db import Tx, bulk_insert, bulk_select
 from popq.catalogue.models import Dataset, Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
 from popq.errors import BadInput
+
+#: Rows read or written at a time.
+_CHUNK: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +46,15 @@ class MemberRow:
     moments: tuple[int, ...]
 
 
+#: How a data set under way is cut.
+_CUT: Final = Table(
+    "cut",
+    MetaData(),
+    Column("photo_id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
+    Column("tier", BigInteger),
+    Column("split", Text),
+    prefixes=["TEMPORARY"],
+)
 _MOMENTS = (
     PhotoMoments.pixels,
     PhotoMoments.sum_r,
@@ -59,19 +84,36 @@ def _postgresql_seconds(element: Any, compiler: Any, **options: Any) -> str:
     return f"CAST(floor(extract(epoch FROM {moment})) AS bigint)"
 
 
-def candidates(tx: Tx) -> Sequence[Any]:
-    """Return every photo that can be learnt from (stored, measured and labelled), by id.
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Every photo that can be learnt from, by id, as columns: a row each would be slow to hold.
 
-    Columns: id, flickr_id, owner, label, posted (Unix seconds), file_key, sha256, phash.
+    `posted` is in Unix seconds; `sha256` and `phash` are hex digits.
     """
-    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label)
+
+    id: list[int] = field(default_factory=list)
+    flickr_id: list[int | None] = field(default_factory=list)
+    owner: list[str | None] = field(default_factory=list)
+    label: list[float] = field(default_factory=list)
+    posted: list[int | None] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
+    phash: list[str | None] = field(default_factory=list)
+
+
+def candidates(tx: Tx) -> Candidates:
+    """Return every photo that is stored, measured and labelled."""
+    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, _seconds(Photo.posted_at))
     query = (
-        select(*columns, _seconds(Photo.posted_at).label("posted"))
-        .add_columns(Photo.file_key, Photo.sha256, Photo.phash)
+        select(*columns, Photo.sha256, Photo.phash)
         .join(PhotoMoments, PhotoMoments.photo_id == Photo.id)
         .where(Photo.state == PhotoState.STORED, Photo.label.is_not(None))
     )
-    return tx.execute(query.order_by(Photo.id)).all()
+    found = Candidates()
+    parts: list[list[Any]] = [getattr(found, column.name) for column in fields(found)]
+    for rows in bulk_select(tx, query.order_by(Photo.id), _CHUNK):
+        for part, values in zip(parts, zip(*rows, strict=True), strict=True):
+            part.extend(values)
+    return found
 
 
 def readiness(tx: Tx) -> tuple[int, int]:
@@ -81,17 +123,29 @@ def readiness(tx: Tx) -> tuple[int, int]:
     return int(stored), int(labelled)
 
 
-def create(tx: Tx, values: dict[str, Any], members: Sequence[Sequence[Any]]) -> int:
+def create(tx: Tx, values: dict[str, Any], members: Iterable[tuple[int, int, str]]) -> int:
     """Freeze a data set and return its id.
 
     `values` are the columns of `datasets` but for the id and times (mean and std are set by
-    `set_channels`); `members` are (photo_id, label, tier, split, file_key).
+    `set_channels`); `members` are (photo_id, tier, split), whose labels and files are taken as
+    they are now.
     """
     row = {**values, "mean": [], "std": []}
     dataset = int(tx.execute(insert(Dataset).values(row).returning(Dataset.id)).scalar_one())
-    table: Table = Member.__table__  # type: ignore[assignment]
-    columns = ("dataset_id", "photo_id", "label", "tier", "split", "file_key")
-    bulk_insert(tx, table, columns, [(dataset, *member) for member in members])
+    _CUT.create(tx)
+    rows = iter(members)
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        bulk_insert(tx, _CUT, ("photo_id", "tier", "split"), chunk)
+    cut = _CUT.c
+    # Half the time of sending each photo's label and file there and back.
+    taken = (
+        select(literal(dataset), Photo.id, Photo.label, cut.tier, cut.split, Photo.file_key)
+        .join(_CUT, cut.photo_id == Photo.id)
+        .order_by(Photo.id)
+    )
+    columns = ["dataset_id", "photo_id", "label", "tier", "split", "file_key"]
+    tx.execute(insert(Member).from_select(columns, taken))
+    _CUT.drop(tx)
     return dataset
 
 

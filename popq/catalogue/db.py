@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,18 @@ def bulk_insert(
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - our names
     tx.exec_driver_sql(statement, list(map(tuple, rows)))
+
+
+def bulk_select(tx: Tx, query: Any, size: int) -> Iterator[Sequence[Any]]:
+    """Yield a query's rows, `size` at a time, as the driver gives them.
+
+    Values come as they are (no type processing), so only numbers, text and None.
+    """
+    text = query.compile(dialect=tx.dialect, compile_kwargs={"literal_binds": True})
+    with closing(tx.connection.cursor()) as cursor:
+        cursor.execute(str(text))
+        while rows := cursor.fetchmany(size):
+            yield rows
 
 
 def insert_or_keep(tx: Tx, model: Any) -> Any:

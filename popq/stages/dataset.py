@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from itertools import compress, islice
 from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from popq.catalogue import datasets
+from popq.catalogue.datasets import Candidates
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
 from popq.stats import duplicates, splits, tiers
@@ -52,13 +54,15 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class _Photos:
-    """The candidates, by column; `copies` numbers the pictures."""
+    """The candidates by column; `ids` are Flickr's or else negative, `copies` number pictures."""
 
-    rows: Sequence[Any]
+    known: Candidates
     ids: npt.NDArray[np.int64]
     labels: npt.NDArray[np.float64]
-    owners: list[str | None]
     copies: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.known.id)
 
 
 def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
@@ -77,8 +81,8 @@ def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
             message = f"There is a data set {spec.name!r} already, and data sets are frozen"
             raise BadInput(f"{message}; choose another name.")
         photos = _candidates(datasets.candidates(tx), spec)
-        if len(photos.rows) < spec.tiers:
-            raise _too_few(len(photos.rows), datasets.readiness(tx), spec.tiers)
+        if len(photos) < spec.tiers:
+            raise _too_few(len(photos), datasets.readiness(tx), spec.tiers)
         values, members = _freeze(spec, photos)
         dataset = datasets.create(tx, values, members)
         pixels, *sums = datasets.training_sums(tx, dataset)
@@ -103,30 +107,29 @@ def _too_few(learnable: int, ready: tuple[int, int], wanted: int) -> BadInput:
     return BadInput(f"{wanted} tiers need at least as many photos, and {why}.")
 
 
-def _candidates(rows: Sequence[Any], spec: Spec) -> _Photos:
-    labels = np.array([row.label for row in rows], dtype=np.float64)
-    if spec.fit == "rank" and len(rows) >= spec.tiers:
+def _candidates(known: Candidates, spec: Spec) -> _Photos:
+    if spec.fit == "rank" and len(known.id) >= spec.tiers:
         # What is left over after ranks of equal size is in no tier, and so not in the set.
-        kept = tiers.by_rank(labels, spec.tiers) > 0
-        rows = [row for row, keep in zip(rows, kept.tolist(), strict=True) if keep]
-        labels = labels[kept]
+        kept = (tiers.by_rank(np.array(known.label), spec.tiers) > 0).tolist()
+        columns = [list(compress(getattr(known, column.name), kept)) for column in fields(known)]
+        known = Candidates(*columns)
+    # Photos from elsewhere have no Flickr id: their catalogue ids, negative, cannot collide.
+    ids = [number or -place for number, place in zip(known.flickr_id, known.id, strict=True)]
     return _Photos(
-        rows=rows,
-        # Photos from elsewhere have no Flickr id: their catalogue ids, negative, cannot collide.
-        ids=np.array([row.flickr_id or -row.id for row in rows], dtype=np.int64),
-        labels=labels,
-        owners=[row.owner for row in rows],
-        copies=duplicates.groups([row.sha256 for row in rows], [row.phash for row in rows]),
+        known=known,
+        ids=np.array(ids, dtype=np.int64),
+        labels=np.array(known.label, dtype=np.float64),
+        copies=duplicates.groups(known.sha256, known.phash),
     )
 
 
-def _freeze(spec: Spec, photos: _Photos) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+def _freeze(spec: Spec, photos: _Photos) -> tuple[dict[str, Any], Iterator[tuple[Any, ...]]]:
     salt = f"popq:{spec.seed}"
-    apart = np.arange(len(photos.rows))
+    apart = np.arange(len(photos))
     split = splits.assign(
         spec.split,
         ids=photos.ids,
-        owners=photos.owners,
+        owners=photos.known.owner,
         times=_times(spec, photos),
         # The seed drew photo by photo, copies or not.
         copies=apart if spec.fit == "rank" else photos.copies,
@@ -141,13 +144,11 @@ def _freeze(spec: Spec, photos: _Photos) -> tuple[dict[str, Any], list[tuple[Any
         empty = int(np.argmin(present)) + 1
         message = f"tier {empty} of {spec.tiers} has no photo in the training split"
         raise BadInput(f"{message} (cuts {', '.join(f'{c:g}' for c in cuts)}); choose other cuts.")
-    members = [
-        (row.id, row.label, t, s, row.file_key)
-        for row, t, s in zip(photos.rows, tier.tolist(), split.tolist(), strict=True)
-    ]
+    tier_of, split_of = tier.tolist(), split.tolist()
+    members = zip(photos.known.id, tier_of, split_of, strict=True)
     values = {
         "name": spec.name,
-        "count": len(members),
+        "count": len(photos),
         "tiers": spec.tiers,
         "cuts": list(cuts),
         "fit": spec.fit,
@@ -163,7 +164,7 @@ def _freeze(spec: Spec, photos: _Photos) -> tuple[dict[str, Any], list[tuple[Any
         "test": spec.test,
         "seed": spec.seed,
         "salt": salt,
-        "fingerprint": _fingerprint(photos, members),
+        "fingerprint": _fingerprint(photos, tier_of, split_of),
     }
     return values, members
 
@@ -186,27 +187,26 @@ def _tiers(
 
 def _times(spec: Spec, photos: _Photos) -> Array:
     """Return upload times when all are known, else ids, which Flickr gives out in that order."""
-    if spec.split != "time" or any(row.posted is None for row in photos.rows):
+    if spec.split != "time" or None in photos.known.posted:
         if spec.split == "time" and photos.ids.min() < 0:
             message = "A split by time needs each photo's upload time, and files of a folder have"
             raise BadInput(f"{message} none but from metadata: import it, or use --split owner.")
         return photos.ids
-    return np.array([row.posted for row in photos.rows], dtype=np.int64)
+    return np.array(photos.known.posted, dtype=np.int64)
 
 
 def _crossing(photos: _Photos, split: npt.NDArray[np.str_]) -> dict[str, Any]:
     """Count what stands on more than one side of the split, and what that cannot tell."""
-    numbers: dict[str | None, int] = {None: -1}
-    owner = np.array(
-        [numbers.setdefault(name, len(numbers)) for name in photos.owners], dtype=np.int64
-    )
+    owners = photos.known.owner
+    numbers = {name: place for place, name in enumerate(dict.fromkeys(owners))} | {None: -1}
+    owner = np.array([numbers[name] for name in owners], dtype=np.int64)
     known = owner >= 0
     return {
         "owners": _torn(owner[known], split[known]),
         "duplicates": _torn(photos.copies, split),
         "neighbours": _neighbours(photos.ids, owner, split == "train"),
-        "without_hash": sum(row.phash is None for row in photos.rows),
-        "largest_share": splits.largest_share(photos.owners, photos.copies),
+        "without_hash": photos.known.phash.count(None),
+        "largest_share": splits.largest_share(owners, photos.copies),
     }
 
 
@@ -232,21 +232,21 @@ def _neighbours(
 
 def _torn(groups: npt.NDArray[np.int64], split: npt.NDArray[np.str_]) -> int:
     """Return how many groups stand on more than one side."""
-    _, side = np.unique(split, return_inverse=True)
+    side = (split == "val") + 2 * (split == "test")
     pairs = np.unique(groups * 3 + side)
     _, sides = np.unique(pairs // 3, return_counts=True)
     return int(np.count_nonzero(sides > 1))
 
 
-def _fingerprint(photos: _Photos, members: Sequence[tuple[Any, ...]]) -> str:
+def _fingerprint(photos: _Photos, tier: list[int], split: list[str]) -> str:
     """Return a sha256 of who is in the set, with which bytes, label, tier and split, in order."""
-    lines = [
-        f"{photo},{row.sha256},{label!r},{tier},{split}\n"
-        for photo, (_, label, tier, split, _), row in zip(
-            photos.ids.tolist(), members, photos.rows, strict=True
-        )
-    ]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    known = photos.known
+    rows = zip(photos.ids.tolist(), known.sha256, known.label, tier, split, strict=True)
+    digest = hashlib.sha256()
+    # Not all at once: the text is several times as large as what it is made of.
+    while part := "".join([f"{i},{s},{y!r},{t},{p}\n" for i, s, y, t, p in islice(rows, 20_000)]):
+        digest.update(part.encode())
+    return digest.hexdigest()
 
 
 def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:

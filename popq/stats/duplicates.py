@@ -44,6 +44,8 @@ def linked(count: int, pairs: Ints) -> Ints:
 
 def _equal(keys: Sequence[Any]) -> Ints:
     """Return pairs (2, m) that link each photo to the first with the same key."""
+    if len(set(keys)) == len(keys):
+        return np.empty((2, 0), dtype=np.int64)
     first: dict[Any, int] = {}
     pairs = [
         (first[key], place)
@@ -77,12 +79,12 @@ def near_pairs(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[Ints, Ints]]:
         order = np.argsort(band, kind="stable")
         band, ordered = band[order], hashes[order]
         start = np.arange(len(hashes))
+        after = np.searchsorted(band, band, side="right") - start - 1
         step = 0
         # Neighbours at every distance, as long as there are two so far apart within one band.
         while len(start):
             step += 1
-            start = start[start + step < len(hashes)]
-            start = start[band[start] == band[start + step]]
+            start, after = start[after >= step], after[after >= step]
             differing = np.bitwise_count(ordered[start] ^ ordered[start + step])
             near = start[differing <= NEAR_BITS]
             if len(near):

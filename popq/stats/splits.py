@@ -13,6 +13,7 @@ training holds nothing newer than its end.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -61,7 +62,8 @@ def assign(
             names = [
                 name if owner is None else owner for name, owner in zip(names, owners, strict=True)
             ]
-        sides = _by_name(_joined(names, copies), val, test, salt)
+        linked = _linked(names, copies)
+        sides = _by_name([linked.get(name, name) for name in names], val, test, salt)
     _check_sizes(sides, rule, owners)
     return _NAMES[sides]
 
@@ -70,10 +72,9 @@ def largest_share(owners: Sequence[str | None], copies: npt.NDArray[np.int64]) -
     """Return the share of n photos in the largest set of several owners that copies link; or 0."""
     names = [str(place) if owner is None else owner for place, owner in enumerate(owners)]
     linked = _linked(names, copies)
-    members = np.bincount(linked)
-    owner_of = dict(zip(names, linked.tolist(), strict=True))
-    several = np.bincount(list(owner_of.values()), minlength=len(members)) > 1
-    return float(np.where(several, members, 0).max() / len(names))
+    sets = Counter(linked.values())
+    photos = Counter(linked[name] for name in names if sets[linked.get(name, "")] > 1)
+    return max(photos.values(), default=0) / len(names)
 
 
 def _newest(times: npt.NDArray[Any], copies: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -85,24 +86,18 @@ def _newest(times: npt.NDArray[Any], copies: npt.NDArray[np.int64]) -> npt.NDArr
     return newest[picture]
 
 
-def _linked(names: Sequence[str], copies: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return for each photo the number of what names and copies link it to."""
-    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    named = np.array([number[name] for name in names], dtype=np.int64)
-    _, picture = np.unique(copies, return_inverse=True)
-    pairs = np.stack([named, picture + len(number)])
-    linked = duplicates.linked(len(number) + picture.max(initial=-1) + 1, pairs)
-    return linked[named]
-
-
-def _joined(names: Sequence[str], copies: npt.NDArray[np.int64]) -> list[str]:
-    """Return for each photo the smallest name that it is linked to; its own without copies."""
+def _linked(names: Sequence[str], copies: npt.NDArray[np.int64]) -> dict[str, str]:
+    """Return for each name that has copies the smallest name that copies link it to."""
+    _, picture, photos = np.unique(copies, return_inverse=True, return_counts=True)
+    several = np.flatnonzero(photos[picture] > 1)
+    named = [names[place] for place in several.tolist()]
+    number = {name: place for place, name in enumerate(dict.fromkeys(named))}
+    pairs = np.stack([[number[name] for name in named], picture[several] + len(number)])
+    sets = duplicates.linked(len(number) + len(photos), pairs.astype(np.int64)).tolist()
     smallest: dict[int, str] = {}
-    numbers = _linked(names, copies).tolist()
-    for name, number in zip(names, numbers, strict=True):
-        if number not in smallest or name < smallest[number]:
-            smallest[number] = name
-    return [smallest[number] for number in numbers]
+    for name in sorted(number, reverse=True):
+        smallest[sets[number[name]]] = name
+    return {name: smallest[sets[place]] for name, place in number.items()}
 
 
 def _by_name(names: list[str], val: float, test: float, salt: str) -> npt.NDArray[np.int64]:

@@ -11,8 +11,8 @@ from sqlalchemy import insert, text
 
 from popq.catalogue import batches, datasets, jobs, runs
 from popq.catalogue.batches import Lease, Move, Tally
-from popq.catalogue.db import Catalogue
-from popq.catalogue.models import Base, Photo, PhotoMoments
+from popq.catalogue.db import Catalogue, bulk_insert
+from popq.catalogue.models import Base, Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
 
 LEASE_S = 60.0
@@ -110,7 +110,11 @@ class Scene:
 
     def dataset(self, name: str = "d1", members=()) -> int:
         with self.catalogue.begin() as tx:
-            return datasets.create(tx, {**DATASET, "name": name}, members)
+            dataset = datasets.create(tx, {**DATASET, "name": name}, [])
+            columns = ("dataset_id", "photo_id", "label", "tier", "split", "file_key")
+            rows = [(dataset, *member) for member in members]
+            bulk_insert(tx, Member.__table__, columns, rows)
+            return dataset
 
     def run(self, dataset: int | None = None, *, done: bool = False) -> int:
         """Make a training run, finished if `done`."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
-from catalogue.scene import moments
+from catalogue.scene import DATASET, moments
+from sqlalchemy import update
 
 from popq.catalogue import datasets
+from popq.catalogue.models import Photo
 from popq.errors import BadInput
 
 
@@ -27,8 +31,18 @@ def test_candidates_are_stored_measured_and_labelled(scene):
     scene.do("UPDATE photos SET label = NULL WHERE id = :id", id=second)
     scene.do("DELETE FROM moments WHERE photo_id = :id", id=third)
     with scene.catalogue.read() as tx:
-        (row,) = datasets.candidates(tx)
-    assert (row.id, row.label, row.owner, row.file_key) == (first, 0.0, "0@N00", "0.jpg")
+        found = datasets.candidates(tx)
+    assert (found.id, found.label, found.owner) == ([first], [0.0], ["0@N00"])
+    assert found.posted == [None]
+
+
+def test_upload_times_come_as_unix_seconds(scene):
+    (photo,) = scene.photos(1, "stored")
+    moment = dt.datetime(2017, 3, 24, 17, 27, 52, tzinfo=dt.UTC)
+    with scene.catalogue.begin() as tx:
+        tx.execute(update(Photo).where(Photo.id == photo).values(posted_at=moment))
+    with scene.catalogue.read() as tx:
+        assert datasets.candidates(tx).posted == [1490376472]
 
 
 def test_training_sums_are_exact_integers_of_the_training_split(frozen):
@@ -85,3 +99,16 @@ def test_data_sets_are_found_by_name_or_id(frozen):
         assert datasets.find(tx, "d3") is None
         with pytest.raises(BadInput, match="no data set 'd3'"):
             datasets.get(tx, "d3")
+
+
+def test_members_are_frozen_with_the_labels_and_files_of_the_moment(scene):
+    first, second = scene.photos(2, "stored")
+    members = [(second, 2, "val"), (first, 1, "train")]
+    with scene.catalogue.begin() as tx:
+        dataset = datasets.create(tx, DATASET | {"name": "d"}, iter(members))
+    scene.do("UPDATE photos SET label = 99, file_key = 'new'")
+    columns = "photo_id, label, tier, split, file_key"
+    assert scene.rows(f"SELECT {columns} FROM members WHERE dataset_id = :d", d=dataset) == [
+        (first, 0.0, 1, "train", "0.jpg"),
+        (second, 1.0, 2, "val", "1.jpg"),
+    ]

@@ -58,7 +58,17 @@ def test_help_loads_neither_sqlalchemy_nor_numpy():
 
 
 def test_every_room_has_a_plaque_and_no_code():
-    for room in ("catalogue", "cli", "flickr", "images", "learn", "stages", "stats"):
+    for room in (
+        "catalogue",
+        "cli",
+        "flickr",
+        "images",
+        "learn",
+        "lists",
+        "report",
+        "stages",
+        "stats",
+    ):
         module = importlib.import_module(f"popq.{room}")
         assert module.__doc__
         lines = Path(module.__file__).read_text().strip()

@@ -110,9 +110,8 @@ class Reported(Scene):
     def frozen(self, photos: list[int], name: str = "set", **values) -> int:
         """Freeze photos into a data set: three tiers, every other photo for validation."""
         labels = dict(self.rows("SELECT id, label FROM photos"))
-        keys = dict(self.rows("SELECT id, file_key FROM photos"))
         members = [
-            (photo, labels[photo], tier(labels[photo]), "val" if n % 2 else "train", keys[photo])
+            (photo, tier(labels[photo]), "val" if n % 2 else "train")
             for n, photo in enumerate(photos)
         ]
         row = {"name": name, "count": len(photos), "tiers": 3, "cuts": CUTS}
