@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
     update,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -116,6 +117,16 @@ def candidates(tx: Tx) -> Candidates:
     return found
 
 
+def hold_still(tx: Tx) -> None:
+    """Let a transaction see the catalogue as it is now to its end; the first thing in it.
+
+    Otherwise PostgreSQL would show each statement what others have committed since the last one,
+    and labels could be frozen that are not those the tiers were cut by. SQLite's writer is alone.
+    """
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+
+
 def readiness(tx: Tx) -> tuple[int, int]:
     """Return how many photos are stored, and how many of these have a label."""
     query = select(func.count(), func.count(Photo.label)).where(Photo.state == PhotoState.STORED)
@@ -128,7 +139,7 @@ def create(tx: Tx, values: dict[str, Any], members: Iterable[tuple[int, int, str
 
     `values` are the columns of `datasets` but for the id and times (mean and std are set by
     `set_channels`); `members` are (photo_id, tier, split), whose labels and files are taken as
-    they are now.
+    they are now: `hold_still` makes them those that `candidates` read.
     """
     row = {**values, "mean": [], "std": []}
     dataset = int(tx.execute(insert(Dataset).values(row).returning(Dataset.id)).scalar_one())
@@ -195,13 +206,6 @@ def counts(tx: Tx, dataset: int) -> Sequence[Any]:
         .order_by(Member.split, Member.tier)
     )
     return tx.execute(query).all()
-
-
-def strangers(tx: Tx, dataset: int) -> int:
-    """Return how many members' owners are unknown."""
-    query = select(func.count()).join(Photo, Photo.id == Member.photo_id)
-    unknown = query.where(Member.dataset_id == dataset, Photo.owner.is_(None))
-    return int(tx.execute(unknown.select_from(Member)).scalar_one())
 
 
 def drift(tx: Tx, dataset: int) -> tuple[int, int]:

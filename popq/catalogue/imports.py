@@ -189,8 +189,9 @@ class Incoming:
 
         New photos get ids in the order of their lines. A known photo takes a label that differs,
         a `listed` one the image URL if the list has it, and a file that is not stored yet the
-        place where it lies now. What Flickr itself said of a photo stays: a remark (`REMARKS`) is
-        replaced as long as Flickr was not asked, and only filled in afterwards, as an owner is.
+        place where it lies now. A remark (`REMARKS`) is replaced while the photo is `listed`, or
+        if it is a file, since nobody knows better; afterwards Flickr's own word stays, and what is
+        empty is filled in, as an owner is.
         """
         tx = self._tx
         distinct, labelled = tx.execute(select(func.count(self._new), func.count(_new.label))).one()
@@ -247,11 +248,20 @@ class Incoming:
         return rows
 
     def _drop_repeats(self) -> None:
-        """Keep one row a photo: with a label, an image URL, an owner; ties by text, not by line."""
-        known = [_missing(column) for column in (_new.label, _new.image_url, _new.owner)]
-        texts = ("image_url", "owner", "page_url", "uid", "pid", *REMARKS, "line")
-        by_text = [_new[name] for name in texts]
-        best = func.row_number().over(partition_by=self._new, order_by=[*known, *by_text])
+        """Make one row of a photo's several: what any of them says, of two sayings the smaller."""
+        filled = ("label", "owner", "uid", "pid", *REMARKS)
+        said = (
+            select(self._new.label("photo"), *(func.min(_new[name]).label(name) for name in filled))
+            .group_by(self._new)
+            .having(func.count() > 1)
+            .subquery()
+        )
+        values = {name: func.coalesce(_new[name], said.c[name]) for name in filled}
+        self._tx.execute(update(INCOMING).where(self._new == said.c.photo).values(values))
+        # Server, secret and URL belong together; a page without its owner sorts first.
+        order = [_missing(_new.image_url), _new.image_url, _new.page_url.desc()]
+        order += [_new[name] for name in (*filled, "line")]
+        best = func.row_number().over(partition_by=self._new, order_by=order)
         ranked = select(_new.line, best.label("rank")).subquery()
         repeats = select(ranked.c.line).where(ranked.c.rank > 1)
         self._tx.execute(delete(INCOMING).where(_new.line.in_(repeats)))

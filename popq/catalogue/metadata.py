@@ -174,13 +174,15 @@ class Facts:
 
     def _refuse_conflicts(self, done: Joined, reason: Outcome) -> None:
         """Keep one of several equal rows about a photo, and none of several that differ."""
-        values = [cast(_said[name], Text) for name in _COLUMNS if name not in {"line", "uid"}]
+        values = [cast(_said[name], Text) for name in _COLUMNS if name != "line"]
         whole: Any = func.coalesce(values[0], "")
         for value in values[1:]:
             whole = whole + "\x1f" + func.coalesce(value, "")
         about = select(_match.listed).join(_FACTS, _said.line == _match.line)
         torn = about.group_by(_match.listed).having(func.min(whole) != func.max(whole))
-        lines = select(_match.line).where(_match.listed.in_(torn)).distinct()
+        whole_ones = select(_match.line).where(_match.listed.not_in(torn))
+        lines = select(_match.line).where(_match.listed.in_(torn), _match.line.not_in(whole_ones))
+        lines = lines.distinct()
         count = self._tx.execute(select(func.count()).select_from(lines.subquery())).scalar_one()
         if count:
             words = "it differs from another row about the same photo"
@@ -188,13 +190,17 @@ class Facts:
             done.refused.add(reason, count, [(line, words) for (line,) in found])
             done.joined -= count
             self._tx.execute(delete(_MATCHED).where(_match.listed.in_(torn)))
-        first = select(func.min(_match.line)).group_by(_match.listed)
-        self._tx.execute(delete(_MATCHED).where(_match.line.not_in(first)))
+        other = _MATCHED.alias()
+        earlier = (other.c.listed == _match.listed) & (other.c.line < _match.line)
+        self._tx.execute(delete(_MATCHED).where(select(other.c.line).where(earlier).exists()))
 
     def _fill(self, names: Sequence[str]) -> None:
-        if names:
-            listed = INCOMING.c
-            values = {name: func.coalesce(_said[name], listed[name]) for name in names}
+        listed = INCOMING.c
+        values = {name: func.coalesce(_said[name], listed[name]) for name in names}
+        unowned = select(listed.line).where(listed.owner.is_(None)).limit(1)
+        if self._tx.execute(unowned).first() is not None and self._tells("uid"):
+            values["owner"] = func.coalesce(listed.owner, _said.uid)
+        if values:
             mine = (listed.line == _match.listed) & (_said.line == _match.line)
             self._tx.execute(update(INCOMING).where(mine).values(values))
 

@@ -135,7 +135,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     sizes = ", ".join(f"{name} {count:,}" for name, count in found["splits"].items())
     click.echo(f"{found['dataset']}: {found['count']:,} photos; {sizes}")
     click.echo(f"  {found['tiers']} tiers, cut at {cuts} ({FITS[found['fit']]}):")
-    click.echo(f"  {found['photos_by_tier']}; scores at the cuts: {found['ties']}")
+    click.echo(f"  {found['photos_by_tier']}; labels equal to a cut: {found['ties']}")
     crossing = ", ".join(f"{count} {name}" for name, count in found["crossing"].items())
     click.echo(f"  split by {found['split_rule']}; on several sides: {crossing}")
     for name in ("mean", "std"):

@@ -44,6 +44,8 @@ def run_command(links: Path, name: str, report: Path, as_json: bool, **options: 
     listed = ("labels", "url_col", "label_col", "images_dir", "metadata")
     source = Source(links, **{key: options.pop(key) for key in listed})
     wanted = spec(name, options)
+    if not report.absolute().parent.is_dir():  # not to be found out after hours of training
+        raise click.UsageError(f"--report {report}: there is no folder {report.absolute().parent}.")
     preset, given = split_preset(options)
     ticker = show.Ticker()
     try:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import email.utils
 import hashlib
+import os
 import re
 import threading
 import time
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -126,7 +127,8 @@ class ImageClient:
         does not exist after a failure.
         """
         if url.startswith(FILE_URL):
-            return self._copy(Path(unquote(url.removeprefix(FILE_URL))), path)
+            source = os.fsdecode(unquote_to_bytes(url.removeprefix(FILE_URL)))
+            return self._copy(Path(source), path)
         deadline = time.monotonic() + self._total_timeout_s
         with ExitStack() as on_failure:
             on_failure.callback(path.unlink, missing_ok=True)

@@ -17,7 +17,8 @@ _FEWEST_BITS = 16
 def perceptual_hash(image: Image.Image) -> str | None:
     """Return the 64-bit hash of an RGB image as 16 hex digits.
 
-    None for a picture of one colour: its hash says nothing, and would make all of them one.
+    None for a picture whose hash says nothing: all of one colour have the same (the mean's bit, or
+    none), and so have plain gradients. It would make all of them one picture.
     """
     found = imagehash.phash(image)
     return str(found) if int(found.hash.sum()) >= _FEWEST_BITS else None

@@ -33,7 +33,8 @@ class ListedFile:
 class Folder:
     """An images folder, packed by others: its files may lie a folder deeper or higher than listed.
 
-    `train/59@N75/775.jpg` is looked for in DIR, in the only folder in DIR, and as `59@N75/775.jpg`.
+    `train/59@N75/775.jpg` is looked for in DIR, in the only folder in DIR, and, if DIR is called
+    something with train, as `59@N75/775.jpg`: a list of test photos must not find training photos.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +45,7 @@ class Folder:
             message = f"--images-dir {path} cannot be read: {error.strerror}"
             raise BadInput(f"{message}. Nothing was imported.") from None
         self._root = os.fspath(path.absolute())
+        self._name = path.absolute().name.lower()
         only = names[0] if len(names) == 1 and names[0].is_dir() else path
         self._inner = os.fspath(only.absolute())
 
@@ -65,9 +67,11 @@ class Folder:
         return ListedFile(key, self._locate(key), holder if "@" in holder else None, path.stem)
 
     def _locate(self, key: str) -> str:
-        _, _, shorter = key.partition("/")
-        places = [f"{self._root}/{key}", f"{self._inner}/{key}", f"{self._root}/{shorter or key}"]
+        first, _, shorter = key.partition("/")
+        places = [f"{self._root}/{key}", f"{self._inner}/{key}"]
+        if shorter and first.lower() in self._name:
+            places.append(f"{self._root}/{shorter}")
         for place in places:
             if os.path.isfile(place):  # noqa: PTH113 - three times faster than Path's own
-                return "file://" + quote(place)
+                return "file://" + quote(os.fsencode(place))
         raise BadLink(f"{key[:80]!r} is not in {self._root}", outcome=Outcome.FILE_MISSING)

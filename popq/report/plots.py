@@ -63,7 +63,10 @@ class Plot:
 def histogram(rows: Sequence[Any], cuts: Sequence[float]) -> Plot:
     """Plot how many photos have which label; `rows` are (label, photos), `cuts` are drawn in."""
     labels, photos = np.array(rows, dtype=np.float64).T
-    heights, edges = np.histogram(labels, bins=BINS, weights=photos)
+    edges = np.linspace(labels.min(), labels.max(), BINS + 1)
+    if np.diff(edges).min() <= 0:  # labels so near to each other that floats have no room between
+        edges = np.array([labels.min() - 0.5, labels.max() + 0.5])
+    heights, edges = np.histogram(labels, bins=edges, weights=photos)
 
     def draw(axes: Axes) -> None:
         axes.bar(edges[:-1], heights, width=np.diff(edges), align="edge", color=SOFT, linewidth=0)

@@ -15,12 +15,15 @@ from popq.catalogue.imports import Refused
 from popq.catalogue.metadata import Fact
 from popq.errors import BadInput, BadLink, Outcome
 from popq.flickr import coerce
-from popq.lists.files import Document, opened
+from popq.lists.files import NOTHING, Document, opened
 from popq.lists.tables import Row, Table
 
 #: Rows that are staged at a time: memory stays flat whatever the file's length.
 CHUNK: Final = 20_000
 _TRAIN_OR_TEST = re.compile(r"(train|test)_")
+_PANDAS_NUMBER = re.compile(r"[0-9]+\.0")
+#: Longer than any uid or pid; the database's index takes no text of any length.
+_LONGEST_NAME: Final = 200
 #: How files write that there is nothing.
 _NOTHING = frozenset({"", "none", "null", "nan"})
 
@@ -53,7 +56,12 @@ def name(value: object) -> str | None:
     """Return a uid or pid as text: `775`, `"775"` and pandas' `775.0` are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return None if _is_nothing(value) else coerce.text(value)
+    if _is_nothing(value):
+        return None
+    found = coerce.text(value)
+    if found is None or len(found) > _LONGEST_NAME:
+        return None
+    return found.removesuffix(".0") if _PANDAS_NUMBER.fullmatch(found) else found
 
 
 #: A file's field, in lower case, to the column that it fills and how it is read.
@@ -143,18 +151,19 @@ def _dumped(rest: dict[str, Any]) -> str:
         text = _ENCODER.encode(rest)
         text.encode()
     except (TypeError, UnicodeEncodeError):
-        text = _ENCODER.encode(json.loads(json.dumps(rest, default=str), object_hook=_cleaned))
+        text = _ENCODER.encode(_cleaned(json.loads(json.dumps(rest, default=str))))
     if "\\u0000" in text or "NaN" in text or "Infinity" in text:
-        text = _ENCODER.encode(json.loads(text, object_hook=_cleaned, parse_constant=_no_number))
+        text = _ENCODER.encode(_cleaned(json.loads(text, parse_constant=_no_number)))
     return text
 
 
-def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
-    """Return an object that every database takes."""
-    return {
-        coerce.clean(field): coerce.clean(value) if isinstance(value, str) else value
-        for field, value in values.items()
-    }
+def _cleaned(value: Any) -> Any:
+    """Return JSON that every database takes."""
+    if isinstance(value, dict):
+        return {coerce.clean(field): _cleaned(inner) for field, inner in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(inner) for inner in value]
+    return coerce.clean(value) if isinstance(value, str) else value
 
 
 def _no_number(constant: str) -> None:
@@ -163,7 +172,7 @@ def _no_number(constant: str) -> None:
 
 def kind(document: Document) -> str:
     """Return what a file is about, by its name: `train_category.json` is about `category`."""
-    return _TRAIN_OR_TEST.sub("", document.name.partition(".")[0], count=1)
+    return coerce.clean(_TRAIN_OR_TEST.sub("", document.name.partition(".")[0], count=1))
 
 
 def documents(paths: Iterable[Path]) -> Iterator[tuple[str, Document]]:
@@ -174,11 +183,14 @@ def documents(paths: Iterable[Path]) -> Iterator[tuple[str, Document]]:
     """
     seen: dict[str, str] = {}
     for path in _unfolded(paths):
-        with opened(path) as found:
-            packed = len(found) > 1
+        with opened(path) as inside:
+            found = inside
+            if len(inside) > 1:
+                found = [one for one in inside if one.name.lower().endswith(".json")]
+            if not found:
+                message = f"{path} holds several files, and none of them is .json"
+                raise BadInput(f"{message}; name the metadata files one by one. {NOTHING}")
             for document in found:
-                if packed and not document.name.endswith(".json"):
-                    continue
                 about = kind(document)
                 if about in seen:
                     message = f"{document.shown} and {seen[about]} are both about {about!r}"
@@ -192,7 +204,11 @@ def _unfolded(paths: Iterable[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        inside = sorted(file for file in path.glob("*.json") if not file.name.startswith("."))
+        inside = sorted(
+            file
+            for file in path.iterdir()
+            if file.name.lower().endswith((".json", ".json.gz")) and not file.name.startswith(".")
+        )
         if not inside:
             message = f"The folder {path} has no .json file"
             raise BadInput(f"{message}; name the metadata files. Nothing was imported.")

@@ -23,8 +23,8 @@ Fit = Literal["train", "all", "given", "rank"]
 #: How equal scores fare: stored with each data set.
 TIE_RULE: Final = "label >= cut is the upper tier; equal labels share a tier"
 RANK_RULE: Final = (
-    "thirds by rank, so equal labels may stand in two tiers; of equal labels the photo imported"
-    " first is the lower, and what is left over is dropped from the top"
+    "tiers of equal size by rank, so equal labels may stand in two of them; of equal labels the"
+    " photo imported first is the lower, and what is left over is dropped from the top"
 )
 #: Flickr ids so near that photos of one owner were uploaded in one go.
 NEAR_IDS: Final = 1000
@@ -76,7 +76,11 @@ def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
     """
     if not spec.name.strip():
         raise BadInput("A data set needs a name, to be trained on and found again.")
+    if len(spec.cuts) != (spec.tiers - 1 if spec.fit == "given" else 0):
+        message = f"{len(spec.cuts)} cuts for {spec.tiers} tiers with fit {spec.fit!r}"
+        raise BadInput(f"{message}: fit 'given' takes one cut fewer than tiers, others take none.")
     with catalogue.begin() as tx:
+        datasets.hold_still(tx)
         if datasets.find(tx, spec.name) is not None:
             message = f"There is a data set {spec.name!r} already, and data sets are frozen"
             raise BadInput(f"{message}; choose another name.")
@@ -205,6 +209,7 @@ def _crossing(photos: _Photos, split: npt.NDArray[np.str_]) -> dict[str, Any]:
         "owners": _torn(owner[known], split[known]),
         "duplicates": _torn(photos.copies, split),
         "neighbours": _neighbours(photos.ids, owner, split == "train"),
+        "without_owner": owners.count(None),
         "without_hash": photos.known.phash.count(None),
         "largest_share": splits.largest_share(owners, photos.copies),
     }
@@ -259,7 +264,6 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
     with catalogue.read() as tx:
         row = datasets.get(tx, name)
         counts = datasets.counts(tx, row.id)
-        unknown = datasets.strangers(tx, row.id)
     sizes = {"train": 0, "val": 0, "test": 0}
     by_tier = dict.fromkeys(range(1, row.tiers + 1), 0)
     for split, tier, photos in counts:
@@ -283,17 +287,17 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
         "tie_rule": row.tie_rule,
         "seed": row.seed,
         "fingerprint": row.fingerprint,
-        "warnings": _warnings(row, unknown, sizes["val"] + sizes["test"]),
+        "warnings": _warnings(row, sizes["val"] + sizes["test"]),
     }
 
 
-def _warnings(row: Any, unknown: int, judged: int) -> list[str]:
+def _warnings(row: Any, judged: int) -> list[str]:
     found = row.crossing
     warnings = []
-    if row.split_rule == "owner" and unknown:
+    if row.split_rule == "owner" and found.get("without_owner"):
         warnings.append(
-            f"the owners of {unknown} of {row.count} photos are unknown: photos of one owner may"
-            " stand on both sides of the split, and a model may look better than it is"
+            f"the owners of {found['without_owner']} of {row.count} photos are unknown: photos of"
+            " one owner may stand on both sides of the split, so a model may look better than it is"
         )
     if found.get("owners"):
         warnings.append(

@@ -134,15 +134,26 @@ def ingest(
 
 
 def check_readable(source: Source) -> None:
-    """Raise `BadInput` unless the source's files can be opened."""
-    for path in filter(None, (source.links, source.labels)):
-        if path != STDIN:
+    """Raise `BadInput` unless the source's files can be opened, standard input being but one.
+
+    A pipe is left alone: what is read from it to look at it would be lost.
+    """
+    paths = [path for path in (source.links, source.labels, *source.metadata) if path is not None]
+    if paths.count(STDIN) > 1:
+        message = "Only one of the list, its labels and its metadata can be standard input (-)"
+        raise BadInput(f"{message}; name files for the others. Nothing was imported.")
+    for path in (source.links, source.labels):
+        if path is not None and not _is_pipe(path):
             with open_one(path):
                 pass
-    for _ in annotate.documents(source.metadata):
+    for _ in annotate.documents(path for path in source.metadata if not _is_pipe(path)):
         pass
     if source.images_dir is not None:
         Folder(source.images_dir)
+
+
+def _is_pipe(path: Path) -> bool:
+    return path == STDIN or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _take(
@@ -264,7 +275,9 @@ def _remarked(photo: IncomingPhoto, remarks: dict[str, Any]) -> IncomingPhoto:
     uid = said.pop("uid", None)
     if "pid" in said:
         said["uid"] = uid
-    return photo._replace(owner=photo.owner or uid, **said)
+    # A path alias and an NSID of one person must not count as two.
+    alias = photo.owner is None or ("@" not in photo.owner and uid is not None and "@" in uid)
+    return photo._replace(owner=uid if alias else photo.owner, **said)
 
 
 def score(value: object) -> float:

@@ -19,6 +19,8 @@ from scipy.sparse.csgraph import connected_components
 #: Bits of 64 in which two perceptual hashes may differ and still be one picture.
 NEAR_BITS = 4
 _BITS = 64
+#: Pairs held at a time: pictures that are all alike make more pairs than memory holds.
+_HELD = 100_000
 
 Ints = npt.NDArray[np.int64]
 
@@ -29,8 +31,14 @@ def groups(sha256: Sequence[str | None], phash: Sequence[str | None]) -> Ints:
     `sha256` and `phash` are hex digits, None where unknown: an unknown one is like no other. What
     is like a third is in its group, too.
     """
-    pairs = [_equal(sha256), *_near(phash)]
-    return linked(len(sha256), np.concatenate(pairs, axis=1))
+    group: Ints = np.arange(len(sha256))
+    held = np.empty((2, 0), dtype=np.int64)
+    for pairs in itertools.chain([_equal(sha256)], _near(phash)):
+        joined = group[pairs]
+        held = np.concatenate([held, joined[:, joined[0] != joined[1]]], axis=1)
+        if held.shape[1] > _HELD:
+            group, held = linked(len(group), held)[group], held[:, :0]
+    return linked(len(group), held)[group]
 
 
 def linked(count: int, pairs: Ints) -> Ints:

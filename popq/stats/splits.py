@@ -73,7 +73,8 @@ def largest_share(owners: Sequence[str | None], copies: npt.NDArray[np.int64]) -
     names = [str(place) if owner is None else owner for place, owner in enumerate(owners)]
     linked = _linked(names, copies)
     sets = Counter(linked.values())
-    photos = Counter(linked[name] for name in names if sets[linked.get(name, "")] > 1)
+    shared = {name: first for name, first in linked.items() if sets[first] > 1}
+    photos = Counter(shared[name] for name in names if name in shared)
     return max(photos.values(), default=0) / len(names)
 
 

@@ -87,6 +87,18 @@ def test_a_photo_under_several_shapes_of_url_is_one_photo(scene):
     assert scene.rows("SELECT state, label FROM photos") == [("resolved", 1.0)]
 
 
+def test_what_several_rows_say_of_one_photo_is_all_kept(scene):
+    page = row(1, 5, owner="1@N00", title="t")
+    image, labelled = row(2, 5, None, secret="s"), row(3, 5, 2.0, views=7)
+    for order in ([page, image, labelled], [labelled, image, page]):
+        scene.do("DELETE FROM photos")
+        lines = [r._replace(line=n, label=2.0) for n, r in enumerate(order, 1)]
+        assert merge(scene, [*lines[:1], lines[1]._replace(label=None), lines[2]]) == (1, 0, 2, 0)
+        assert scene.rows("SELECT owner, label, state, secret, title, views FROM photos") == [
+            ("1@N00", 2.0, "resolved", "s", "t", 7)
+        ]
+
+
 def test_conflicting_labels_are_refused_on_every_line_and_change_no_known_photo(scene):
     merge(scene, [row(1, 7, 1.0)])
     rows = [row(1, 7, 2.0), row(2, 8, 1.0), row(3, 8, 1.5), row(4, 8), row(5, 7, 3.0), row(6, 9)]

@@ -117,6 +117,14 @@ def test_rows_that_contradict_each_other_are_all_refused_and_equal_ones_are_one(
     assert noted(scene) == {(2, "text"): {"x": 1}}
 
 
+def test_a_row_without_uid_may_repeat_what_another_says_with_it(scene):
+    rows = [file(1, "train/1@N1/775.jpg"), file(2, "train/2@N1/775.jpg")]
+    said = [fact(1, "775", "1@N1", data='{"x":1}'), fact(2, "775", None, data='{"x":1}')]
+    _, done = join(scene, rows, files=True, text=said)
+    assert done["text"].read == done["text"].joined + done["text"].refused.counts.total()
+    assert noted(scene) == {(2, "text"): {"x": 1}}
+
+
 def test_labels_of_another_table_are_joined_before_the_list_is_settled(scene):
     rows = [row(1, 1, None), row(2, 2, None), row(3, 3, None)]
     labels = [fact(1, "2", label=2.0), fact(2, "1", label=1.0), fact(3, "9", label=9.0)]

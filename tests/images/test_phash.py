@@ -40,9 +40,18 @@ def test_other_photos_are_far(photos):
             assert distance(photo, other) > NEAR_BITS
 
 
-@pytest.mark.parametrize("colour", ["black", "white", (12, 200, 7)])
+@pytest.mark.parametrize("colour", [*range(0, 256, 5), "red", (12, 200, 7)])
 def test_a_picture_of_one_colour_has_none(colour):
-    assert perceptual_hash(Image.new("RGB", (300, 200), colour)) is None
+    rgb = (colour,) * 3 if isinstance(colour, int) else colour
+    flat = Image.new("RGB", (300, 200), rgb)
+    assert perceptual_hash(flat) is None
+    assert perceptual_hash(again(flat, 60)) is None
+
+
+def test_a_plain_gradient_has_none():
+    ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (200, 1))).convert("RGB")
+    assert perceptual_hash(ramp) is None
+    assert perceptual_hash(ramp.transpose(Image.Transpose.ROTATE_90)) is None
 
 
 def test_it_is_16_hex_digits():

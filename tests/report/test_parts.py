@@ -123,3 +123,8 @@ def test_curves_mark_the_best_epoch():
 def test_odd_curves_are_drawn_without_a_warning(losses):
     for what in ("loss", "accuracy"):
         assert "<svg" in svg(plots.curve(epochs(*losses), what, 1))
+
+
+@pytest.mark.parametrize("labels", [[5.0], [1.0, 1.0000000000000002], [1e12, 1e12 + 0.001]])
+def test_labels_that_hardly_differ_make_a_histogram(labels):
+    assert plots.histogram([(label, 3) for label in labels], [labels[-1]]).source

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from decimal import Context
 from fractions import Fraction
-from math import sqrt
 
+import numpy as np
 import pytest
+from catalogue.scene import Scene
 from houses import house, quiet, small_world
+from servers import postgres_url
+from sqlalchemy import Engine, event
 
 from popq import api
-from popq.catalogue import datasets
+from popq.catalogue import datasets, migrate
+from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
 from popq.stages.dataset import Spec, create, describe
 
@@ -35,17 +40,61 @@ def test_a_data_set_says_what_it_is(stored):
     assert describe(stored.rooms.catalogue, "thirds") == made
 
 
-def test_mean_and_std_are_those_of_the_training_photos_to_the_bit(stored):
-    made = create(stored.rooms.catalogue, Spec("exact"))
-    sums = stored.sql(
-        "SELECT sum(pixels), sum(sum_r), sum(square_r) FROM moments JOIN members USING (photo_id)"
-        " JOIN datasets ON datasets.id = dataset_id WHERE name = 'exact' AND split = 'train'"
-    )
-    pixels, total, squares = sums[0]
-    mean = Fraction(total, pixels * 255)
-    variance = Fraction(squares, pixels * 255**2) - mean**2
-    assert made["mean"][0] == float(mean)
-    assert made["std"][0] == pytest.approx(sqrt(variance), rel=1e-15)
+def root(value):
+    """Return the float nearest to a fraction's root."""
+    many = Context(prec=60)
+    return float(many.sqrt(many.divide(*map(many.create_decimal, value.as_integer_ratio()))))
+
+
+def test_mean_and_std_are_the_floats_nearest_to_the_training_pixels_own(tmp_path):
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/popq.db")
+    migrate.upgrade(catalogue)
+    scene = Scene(catalogue)
+    rng = np.random.default_rng(4)
+    pixels = {}
+    for photo in scene.photos(400, "stored"):
+        values = rng.integers(0, 256, (int(rng.integers(1, 60)), 3))
+        pixels[photo] = values
+        sums, squares = values.sum(axis=0).tolist(), (values**2).sum(axis=0).tolist()
+        for name, value in zip("rgb", zip(sums, squares, strict=True), strict=True):
+            change = f"pixels = {len(values)}, sum_{name} = {value[0]}, square_{name} = {value[1]}"
+            scene.do(f"UPDATE moments SET {change} WHERE photo_id = {photo}")
+    made = create(catalogue, Spec("exact", split="photo"))
+    trained = scene.rows("SELECT photo_id FROM members WHERE split = 'train'")
+    catalogue.close()
+    seen = np.concatenate([pixels[photo] for (photo,) in trained])
+    for channel, values in enumerate(seen.T.tolist()):
+        mean = Fraction(sum(values), 255 * len(values))
+        variance = Fraction(sum(v * v for v in values), 255**2 * len(values)) - mean**2
+        assert made["mean"][channel] == float(mean)
+        assert made["std"][channel] == root(variance)
+
+
+def test_what_others_commit_meanwhile_is_not_frozen():
+    with postgres_url() as url:
+        catalogue = Catalogue(url)
+        migrate.upgrade(catalogue)
+        scene = Scene(catalogue)
+        ids = scene.photos(60, "stored")
+        meddled = []
+
+        @event.listens_for(Engine, "before_cursor_execute")
+        def meddle(connection, cursor, statement, *rest):
+            """Change every label once the candidates are read, before the members are written."""
+            if statement.startswith("INSERT INTO datasets") and not meddled:
+                meddled.append(scene.do("UPDATE photos SET label = 99, file_key = 'new.jpg'"))
+
+        try:
+            made = create(catalogue, Spec("still", split="photo", val=0.4))
+        finally:
+            event.remove(Engine, "before_cursor_execute", meddle)
+        members = scene.rows("SELECT photo_id, label, tier, file_key FROM members ORDER BY 1")
+        catalogue.close()
+    assert meddled == [60]
+    assert [row[:2] for row in members] == [(photo, n) for n, photo in enumerate(ids)]
+    for _, label, tier, key in members:
+        assert tier == 1 + sum(label >= cut for cut in made["cuts"])
+        assert key == f"{label:.0f}.jpg"
 
 
 def test_no_owner_is_on_two_sides(stored):
@@ -120,6 +169,9 @@ def test_more_photos_do_not_change_a_frozen_set(tmp_path):
         (Spec("x", val=1.5), "val 1.5"),
         (Spec("x", val=0.0), "val 0.0"),
         (Spec("x", val=0.5, test=0.5), "test 0.5"),
+        (Spec("x", cuts=(3.0, 6.0)), "2 cuts for 3 tiers with fit 'train'"),
+        (Spec("x", tiers=2, fit="given", cuts=(3.0, 6.0)), "2 cuts for 2 tiers"),
+        (Spec("x", fit="given"), "0 cuts for 3 tiers"),
     ],
 )
 def test_what_cannot_be_cut_is_refused_in_words(stored, spec, words):
@@ -155,3 +207,7 @@ def test_unknown_owners_are_warned_of(tmp_path):
         made = create(home.rooms.catalogue, Spec("strangers"))
         assert "the owners of 20 of 20 photos are unknown" in made["warnings"][0]
         assert home.flickr.counters()["api_calls_per_photo"] == {}
+        # A later list knows the owners: the set stays what it was.
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        assert home.sql("SELECT count(owner) FROM photos") == [(20,)]
+        assert describe(home.rooms.catalogue, "strangers") == made

@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import random
 import sys
+import threading
 import zipfile
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +22,7 @@ from PIL import Image
 from popq.catalogue import migrate
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
-from popq.stages.ingest import STDIN, Source, ingest
+from popq.stages.ingest import STDIN, Source, check_readable, ingest
 
 BASE = {"image_base": "https://live.staticflickr.com", "image_size": "z"}
 PAGES = [f"https://www.flickr.com/photos/{n % 2 + 1}0000@N00/38507002{n}" for n in range(4)]
@@ -139,6 +142,27 @@ def test_a_file_cut_anywhere_is_refused_or_gives_rows_that_were_in_it(
             assert {photo for photo, _ in rows(empty)} <= {photo for photo, _ in wanted(4)}
 
 
+def test_a_pipe_is_read_once_and_whole(catalogue, tmp_path):
+    """As `popq import <(…)` gives it: what is read to look at it is lost."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    text = "\n".join(f"https://www.flickr.com/photos/x/{10**9 + n}" for n in range(3000))
+    source = Source(pipe)
+    check_readable(source)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    report = ingest(catalogue, source, **BASE)
+    writer.join()
+    assert (report.new, report.rejected) == (3000, 0)
+
+
+def test_standard_input_is_but_one_file(tmp_path):
+    with pytest.raises(BadInput, match="Only one of"):
+        check_readable(Source(STDIN, STDIN))
+    with pytest.raises(BadInput, match="Only one of"):
+        check_readable(Source(STDIN, metadata=(STDIN,)))
+
+
 def test_columns_beside_the_link_are_taken_too(catalogue, tmp_path):
     said = {"title": "T &amp; U", "tags": ["a", "b"], "views": "15", "license": 4, "owner": "9@N09"}
     dates = {"posted_at": "2017-03-24T17:27:52+00:00", "datetaken": "0000-00-00 00:00:00"}
@@ -209,7 +233,7 @@ def test_files_of_a_folder_come_in_by_their_paths_and_never_as_flickr_ids(catalo
 
 
 @pytest.mark.parametrize(
-    "move", [("images/train", "wrapped/SMP_train/train"), ("images/train", "bare")]
+    "move", [("images/train", "wrapped/SMP_train/train"), ("images/train", "SMP_train_images")]
 )
 def test_what_was_unpacked_may_lie_a_folder_deeper_or_higher(catalogue, paths, move):
     old, new = (paths.parent / name for name in move)
@@ -218,6 +242,19 @@ def test_what_was_unpacked_may_lie_a_folder_deeper_or_higher(catalogue, paths, m
     folder = paths.parent / move[1].split("/")[0]
     report = ingest(catalogue, Source(paths, images_dir=folder), **BASE)
     assert (report.new, report.rejected) == (4, 0)
+
+
+def test_a_list_of_test_photos_finds_no_training_photos(catalogue, paths):
+    write(paths, "\n".join(path.replace("train/", "test/") for path in PATHS))
+    source = Source(paths, images_dir=paths.parent / "images" / "train")
+    with pytest.raises(BadInput, match=r"'test/1@N75/770\.jpg' is not in"):
+        ingest(catalogue, source, **BASE)
+
+
+def test_a_folder_whose_name_is_no_utf8_serves_too(catalogue, paths):
+    (paths.parent / "images").rename(os.fsdecode(os.fsencode(paths.parent) + b"/im\xe9ges"))
+    folder = Path(os.fsdecode(os.fsencode(paths.parent) + b"/im\xe9ges"))
+    assert ingest(catalogue, Source(paths, images_dir=folder), **BASE).new == 4
 
 
 def test_a_path_that_is_missing_or_leads_out_is_rejected_by_name(catalogue, paths, tmp_path):
@@ -294,6 +331,30 @@ def test_metadata_about_others_is_counted_and_about_nobody_is_refused(catalogue,
     with pytest.raises(BadInput, match="none of its 4 rows is about a photo of the list"):
         ingest(catalogue, in_folder(paths, metadata=(path,)), **BASE)
     assert rows(catalogue) == []
+
+
+def test_uids_become_owners_where_nobody_else_knows_them(catalogue, tmp_path):
+    links = write(tmp_path / "list", "385070020\n385070021\n")
+    said = [{"Uid": "1@N00", "Pid": "385070020.0"}, {"Uid": "2@N00", "Pid": 385070021.0}]
+    path = write(tmp_path / "train_user.json", json.dumps(said))
+    ingest(catalogue, Source(links, metadata=(path,)), **BASE)
+    assert rows(catalogue, "owner") == [("1@N00",), ("2@N00",)]
+
+
+def test_hostile_values_deep_inside_are_cleaned(catalogue, tmp_path):
+    links = write(tmp_path / "list", "385070020\n")
+    said = [{"Pid": 385070020, "x": ["\ud83d", {"y\0": ["a\0b", float("nan"), 1e400]}]}]
+    path = write(tmp_path / "train_more.json", json.dumps(said))
+    assert ingest(catalogue, Source(links, metadata=(path,)), **BASE).noted == 1
+    assert [json.loads(data) for (data,) in rows(catalogue, "data", "metadata")] == [
+        {"x": ["?", {"y": ["ab", None, None]}]}
+    ]
+
+
+def test_a_zip_without_metadata_is_refused_and_not_passed_over(catalogue, paths, tmp_path):
+    packed = write(tmp_path / "m.zip", zipped(**{"a.csv": "pid\n1\n", "b.csv": "pid\n1\n"}))
+    with pytest.raises(BadInput, match=r"none of them is \.json"):
+        ingest(catalogue, in_folder(paths, metadata=(packed,)), **BASE)
 
 
 def test_two_files_about_the_same_thing_are_refused(catalogue, paths, tmp_path):

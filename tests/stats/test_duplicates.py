@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,15 @@ def test_groups_are_what_hangs_together(found, files):
                     group[i] = group[j] = min(group[i], group[j])
     ours = duplicates.groups(sha256, phash).tolist()
     assert len(set(zip(ours, group, strict=True))) == len(set(ours)) == len(set(group))
+
+
+def test_photos_that_are_all_alike_are_one_picture_however_many_pairs_they_make():
+    middle = 0x5A5A33CC0FF01234
+    near = [flipped(middle, bits) for bits in itertools.combinations(range(64), 2)]
+    found = [f"{value:016x}" for value in (*near, flipped(middle, range(20)))]
+    group = duplicates.groups([None] * len(found), found).tolist()
+    assert len(set(group[:-1])) == 1
+    assert group[-1] != group[0]
 
 
 def test_unknown_hashes_are_like_no_other():
