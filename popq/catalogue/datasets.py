@@ -29,8 +29,10 @@ from popq.catalogue.models import Dataset, Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
 from popq.errors import BadInput
 
-#: Rows read or written at a time.
-_CHUNK: Final = 20_000
+#: Rows read at a time: so few that they are gone again before Python looks for garbage.
+_READ: Final = 500
+#: Rows written at a time: each time is a round trip.
+_WRITE: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def candidates(tx: Tx) -> Candidates:
     )
     found = Candidates()
     parts: list[list[Any]] = [getattr(found, column.name) for column in fields(found)]
-    for rows in bulk_select(tx, query.order_by(Photo.id), _CHUNK):
+    for rows in bulk_select(tx, query.order_by(Photo.id), _READ):
         for part, values in zip(parts, zip(*rows, strict=True), strict=True):
             part.extend(values)
     return found
@@ -145,7 +147,7 @@ def create(tx: Tx, values: dict[str, Any], members: Iterable[tuple[int, int, str
     dataset = int(tx.execute(insert(Dataset).values(row).returning(Dataset.id)).scalar_one())
     _CUT.create(tx)
     rows = iter(members)
-    while chunk := list(itertools.islice(rows, _CHUNK)):
+    while chunk := list(itertools.islice(rows, _WRITE)):
         bulk_insert(tx, _CUT, ("photo_id", "tier", "split"), chunk)
     cut = _CUT.c
     # Half the time of sending each photo's label and file there and back.

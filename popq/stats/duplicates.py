@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 #: Bits of 64 in which two perceptual hashes may differ and still be one picture.
 NEAR_BITS = 4
@@ -43,6 +41,10 @@ def groups(sha256: Sequence[str | None], phash: Sequence[str | None]) -> Ints:
 
 def linked(count: int, pairs: Ints) -> Ints:
     """Return the number of its component for each of `count` nodes, linked by pairs (2, m)."""
+    # A fifth of a second, which only a command that makes a data set is to wait for.
+    from scipy.sparse import coo_array  # noqa: PLC0415 - as said above
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415 - as said above
+
     ones = np.ones(pairs.shape[1], dtype=np.int8)
     graph = coo_array((ones, (pairs[0], pairs[1])), shape=(count, count))
     _, component = connected_components(graph, directed=False)
