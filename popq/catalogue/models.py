@@ -201,6 +201,8 @@ class Job(Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[dt.datetime | None]
     rung: Mapped[float] = mapped_column(server_default=text("0"))
+    #: The job that takes up what this one finishes; it cannot end before this one.
+    then_id: Mapped[int | None]
 
 
 class Batch(Base):
@@ -221,6 +223,16 @@ class Batch(Base):
             "job_id",
             "due",
             "id",
+            sqlite_where=text("state <> 'done'"),
+            postgresql_where=text("state <> 'done'"),
+        ),
+        # One open batch a job and range: what an upstream job hands down twice is one batch.
+        Index(
+            "uq_batches_open_range",
+            "job_id",
+            "lo",
+            "hi",
+            unique=True,
             sqlite_where=text("state <> 'done'"),
             postgresql_where=text("state <> 'done'"),
         ),
@@ -286,7 +298,20 @@ class Host(Base):
     tat: Mapped[float] = mapped_column(server_default=text("0"))
     paused_until: Mapped[float] = mapped_column(server_default=text("0"))
     pause_s: Mapped[float] = mapped_column(server_default=text("0"))
+    paused_why: Mapped[str | None]
     disabled_why: Mapped[str | None]
+
+
+class Worker(Base):
+    """One worker process that lives, or died without a word: `seen` is when it last said so."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    queue: Mapped[str]
+    threads: Mapped[int]
+    started_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    seen: Mapped[float]
 
 
 class Dataset(Base):
