@@ -24,8 +24,10 @@ import structlog
 from popq.bootstrap import QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
 from popq.catalogue.db import Catalogue
+from popq.catalogue.purge import Doomed
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest
+from popq.stages import purge as purging
 from popq.stages.dataset import Spec
 
 log = structlog.get_logger()
@@ -167,6 +169,26 @@ def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
             " its photos have another label now; give another --name for a set of all of them"
         )
     return described
+
+
+def purge(
+    rooms: Rooms,
+    *,
+    photo: str | None = None,
+    owner: str | None = None,
+    reason: str,
+    agreed: Callable[[Doomed], bool],
+) -> Doomed | None:
+    """Take one photo, or all of an owner, out for good and return what was taken.
+
+    `agreed` is shown what would be taken first; without its consent nothing is, and None returned.
+    Raises `BadInput` for photos that the catalogue does not know.
+    """
+    doomed = purging.look_up(rooms.catalogue, photo=photo, owner=owner)
+    if not agreed(doomed):
+        return None
+    packs = rooms.settings.data_dir / "packs"
+    return purging.purge(rooms.catalogue, rooms.store, packs, doomed, reason)
 
 
 def run_all(

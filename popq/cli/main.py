@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("catalogue", "Count photos by state and show the jobs."),
     "photo": ("catalogue", "Show all that is known of one photo."),
     "failures": ("catalogue", "List the newest failed tries and why they failed."),
+    "purge": ("purge", "Take photos out for good: rows, files, crops, scores."),
     "enqueue-resolve": ("jobs", "Leave resolving to workers."),
     "enqueue-download": ("jobs", "Leave downloading to workers."),
     "enqueue-score": ("jobs", "Leave scoring to workers."),

@@ -65,6 +65,23 @@ class Pack:
         return len(rows) * SIDE * SIDE, (red, green, blue), (red2, green2, blue2)
 
 
+def folder_of(packs: Path, fingerprint: str) -> Path:
+    """Return the folder, below `packs`, of the pack of the data set with this fingerprint."""
+    return packs / fingerprint[:16]
+
+
+def remove(folder: Path) -> None:
+    """Remove a pack, if there is one; a run that has it open reads it to its end.
+
+    Raises `Misconfigured` when the folder cannot be removed.
+    """
+    with _naming(folder):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return
+
+
 def open_pack(folder: Path, fingerprint: str, count: int) -> Pack | None:
     """Open the pack of this data set; None when absent, unfinished, torn or of another one."""
     pixels = folder / _PIXELS

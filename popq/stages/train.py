@@ -182,7 +182,7 @@ class _Trainer:
             runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
 
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
-        folder = self.where.packs / dataset.fingerprint[:16]
+        folder = pack.folder_of(self.where.packs, dataset.fingerprint)
         there = pack.open_pack(folder, dataset.fingerprint, len(members))
         if there is not None:
             return there

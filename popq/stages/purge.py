@@ -1,0 +1,52 @@
+"""Purge: take photos out for good, with their files, crops, scores and whatever else is kept.
+
+The files go first and the rows after, so that a purge that dies half-way is finished by the same
+command again: a row without its file can still be found, a file without its row cannot.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from popq.catalogue import purge as rows
+from popq.catalogue.db import Catalogue
+from popq.catalogue.purge import Doomed
+from popq.errors import BadInput
+from popq.images import pack
+from popq.images.store import Store
+
+
+def look_up(catalogue: Catalogue, *, photo: str | None = None, owner: str | None = None) -> Doomed:
+    """Return what a purge of one photo, or of all photos of an owner, would take.
+
+    `photo` is a Flickr id or a file's path as the list gave it. Raises `BadInput` when the
+    catalogue has no such photo.
+    """
+    with catalogue.read() as tx:
+        doomed = rows.look_up(tx, photo=photo, owner=owner)
+    if not doomed.photos:
+        whom = f"no photo {photo}" if owner is None else f"no photo of an owner {owner}"
+        message = f"The catalogue has {whom}; purging takes a Flickr id, a file's path as the list"
+        raise BadInput(f"{message} gave it, or an owner's NSID (12345678@N00).")
+    return doomed
+
+
+def purge(catalogue: Catalogue, store: Store, packs: Path, doomed: Doomed, reason: str) -> Doomed:
+    """Purge these photos and return what was taken.
+
+    Packs that hold a crop of theirs are deleted with them, here on this machine; a data set's next
+    run builds its pack anew from the photos that are left.
+    """
+    _delete(store, packs, doomed)
+    with catalogue.begin() as tx:
+        taken = rows.bury(tx, doomed.photos, reason)
+    # What was stored, or frozen into a data set, while we were at it.
+    _delete(store, packs, taken)
+    return taken
+
+
+def _delete(store: Store, packs: Path, doomed: Doomed) -> None:
+    for key in doomed.keys:
+        store.delete(key)
+    for fingerprint in doomed.fingerprints:
+        pack.remove(pack.folder_of(packs, fingerprint))
