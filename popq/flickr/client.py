@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import requests
 from flickrapi import FlickrAPI
@@ -31,6 +31,10 @@ from popq.flickr.coerce import moment, taken, text, whole_number
 from popq.flickr.outcomes import error_for_code, error_for_status
 
 USER_AGENT = f"popq/{__version__} (+research; popularity of public photos)"
+
+#: Photos on a page of an owner's: the most that Flickr gives.
+PER_PAGE: Final = 500
+_EXTRAS = "license,date_upload,date_taken,owner_name,tags,views,media"
 
 _MAX_CONNECTIONS = 32  # kept open for as many threads
 
@@ -62,6 +66,14 @@ class PhotoInfo:
     taken_at: str | None
     licence: int | None
     media: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of an owner's public photos, newest first, of `pages` in all."""
+
+    photos: tuple[PhotoInfo, ...]
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +148,35 @@ class FlickrClient:
         found = [_size(row) for row in rows if isinstance(row, dict)]
         return [size for size in found if size is not None]
 
+    def public_photos(self, owner: str, page: int) -> Page:
+        """Ask flickr.people.getPublicPhotos for one page (from 1) of up to `PER_PAGE` photos.
+
+        `owner` is an NSID. A photo that cannot be read is left out, as Flickr leaves out those it
+        takes for unsafe: that a photo is missing says nothing about it. `Permanent` (GONE) when
+        the owner's account was deleted.
+        """
+        answer = self._call(
+            "flickr.people.getPublicPhotos",
+            user_id=owner,
+            page=page,
+            per_page=PER_PAGE,
+            extras=_EXTRAS,
+        )
+        photos = _member(answer, "photos")
+        rows = photos.get("photo")
+        if not isinstance(rows, list):
+            raise _malformed(f"owner {owner}: no list of photos")
+        found = [_listed_photo(row) for row in rows if isinstance(row, dict)]
+        pages = whole_number(photos.get("pages"))
+        if pages is None:
+            raise _malformed(f"owner {owner}: no number of pages")
+        return Page(tuple(info for info in found if info is not None), pages)
+
     def check_key(self) -> None:
         """Ask flickr.test.echo; `Misconfigured` when the key or its secret is not accepted."""
         self._call("flickr.test.echo")
 
-    def _call(self, method: str, **params: int) -> dict[str, Any]:
+    def _call(self, method: str, **params: int | str) -> dict[str, Any]:
         body = self._api.do_flickr_call(method, **params)
         if not body.strip():
             raise _malformed(f"{method}: empty body")
@@ -270,6 +306,28 @@ def _photo_info(flickr_id: int, photo: dict[str, Any]) -> PhotoInfo:
         taken_at=_taken_at(dates),
         licence=whole_number(photo.get("license")),
         media=text(photo.get("media")) or "photo",
+    )
+
+
+def _listed_photo(row: dict[str, Any]) -> PhotoInfo | None:
+    """Read a photo as lists write it: other names, tags in one text; None without an address."""
+    flickr_id = whole_number(row.get("id"))
+    server, secret = text(row.get("server")) or "", text(row.get("secret")) or ""
+    if not flickr_id or not _SERVER.fullmatch(server) or not _SECRET.fullmatch(secret):
+        return None
+    known = str(row.get("datetakenunknown", "0")) in {"0", "False"}
+    return PhotoInfo(
+        flickr_id=flickr_id,
+        owner=text(row.get("owner")),
+        server=server,
+        secret=secret,
+        title=text(row.get("title")),
+        tags=tuple((text(row.get("tags")) or "").split()),
+        views=whole_number(row.get("views")),
+        posted_at=moment(row.get("dateupload")),
+        taken_at=taken(row.get("datetaken")) if known else None,
+        licence=whole_number(row.get("license")),
+        media=text(row.get("media")) or "photo",
     )
 
 

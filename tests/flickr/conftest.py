@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -127,3 +130,41 @@ def fetch(fake, session):
         return session.get(url, allow_redirects=False)
 
     return get
+
+
+@pytest.fixture
+def canned():
+    """A server that answers every call with what the test says; gives (client, set_answer)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        answer = b""
+        headers_sent = ()
+        status = 200
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(Handler.status)
+            for name, value in Handler.headers_sent:
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(Handler.answer)))
+            self.end_headers()
+            self.wfile.write(Handler.answer)
+
+        def log_message(self, *args):
+            pass
+
+    def set_answer(body, *, status=200, headers=()):
+        Handler.answer = body if isinstance(body, bytes) else json.dumps(body).encode()
+        Handler.status, Handler.headers_sent = status, headers
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_address[1]}/services/rest/"
+    with FlickrClient(
+        DEMO_KEY, DEMO_SECRET, api_url=url, connect_timeout_s=5, read_timeout_s=5
+    ) as client:
+        yield client, set_answer
+    server.shutdown()
+    thread.join()
+    server.server_close()

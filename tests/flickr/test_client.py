@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -21,44 +18,6 @@ from popq.flickr.client import USER_AGENT, FlickrClient, retry_after_s
 from popq.flickr.fake.faults import Fault
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
 from popq.flickr.fake.world import Dialect, Fate
-
-
-@pytest.fixture
-def canned():
-    """A server that answers every call with what the test says; gives (client, set_answer)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        answer = b""
-        headers_sent = ()
-        status = 200
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(Handler.status)
-            for name, value in Handler.headers_sent:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(Handler.answer)))
-            self.end_headers()
-            self.wfile.write(Handler.answer)
-
-        def log_message(self, *args):
-            pass
-
-    def set_answer(body, *, status=200, headers=()):
-        Handler.answer = body if isinstance(body, bytes) else json.dumps(body).encode()
-        Handler.status, Handler.headers_sent = status, headers
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/services/rest/"
-    with FlickrClient(
-        DEMO_KEY, DEMO_SECRET, api_url=url, connect_timeout_s=5, read_timeout_s=5
-    ) as client:
-        yield client, set_answer
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.mark.parametrize("dialect", list(Dialect))
