@@ -1,0 +1,133 @@
+"""Asking Flickr's oEmbed service where an image is: it needs no key, and says less.
+
+It gives the image's address, title and licence; not the owner's NSID, views, dates or tags
+(FLICKR.md 1.10). Nothing is tried twice in here: the queue does that, and counts it.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import requests
+
+from popq.errors import BadLink, Misconfigured, Outcome, Permanent, Throttled, Transient
+from popq.flickr import urls
+from popq.flickr.client import USER_AGENT, PhotoInfo, retry_after_s
+from popq.flickr.coerce import text, whole_number
+
+#: The name of the service's row in the catalogue's `hosts`.
+HOST: Final = "flickr-oembed"
+
+_MAX_CONNECTIONS = 32  # kept open for as many threads
+_REFUSALS = {
+    HTTPStatus.NOT_FOUND: (Outcome.NOT_FOUND, "no such photo (deleted, private or never there)"),
+    HTTPStatus.UNAUTHORIZED: (Outcome.PRIVATE, "its owner does not let it be shown elsewhere"),
+    HTTPStatus.FORBIDDEN: (Outcome.PRIVATE, "its owner does not let it be shown elsewhere"),
+}
+
+
+class OEmbedClient:
+    """Calls to Flickr's oEmbed service; safe to share between threads.
+
+    Calls raise `Transient`, `Throttled` (429), `Permanent` or `Misconfigured` (the URL).
+    """
+
+    host = HOST
+
+    def __init__(self, url: str, *, connect_timeout_s: float, read_timeout_s: float) -> None:
+        self._url = url
+        self._timeouts_s = (connect_timeout_s, read_timeout_s)
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = USER_AGENT
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._session.close()
+
+    def photo_info(self, flickr_id: int) -> PhotoInfo:
+        """Ask about one photo; a video comes back with `media` "video"."""
+        # The short link needs no owner, whom a list may not name.
+        page = f"https://flic.kr/p/{urls.encode_short(flickr_id)}"
+        answer = self._ask({"url": page, "format": "json"})
+        media = text(answer.get("flickr_type")) or text(answer.get("type")) or "photo"
+        server, secret = _address(flickr_id, answer)
+        return PhotoInfo(
+            flickr_id=flickr_id,
+            owner=None,
+            server=server,
+            secret=secret,
+            title=text(answer.get("title")),
+            tags=(),
+            views=None,
+            posted_at=None,
+            taken_at=None,
+            licence=whole_number(answer.get("license_id")),
+            media=media,
+        )
+
+    def _ask(self, params: dict[str, str]) -> dict[str, Any]:
+        try:
+            answer = self._session.get(
+                self._url, params=params, timeout=self._timeouts_s, allow_redirects=False
+            )
+        except (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.InvalidSchema,
+            requests.exceptions.MissingSchema,
+        ):
+            message = f"POPQ_FLICKR_OEMBED_URL cannot be used: calls go to {self._url!r}"
+            raise Misconfigured(message) from None
+        except requests.RequestException as error:
+            # Only the kind: the text may repeat a proxy's URL with its password.
+            what = f"no whole answer from Flickr's oEmbed service: {type(error).__name__}"
+            raise Transient(f"{what}; it is tried again later") from None
+        _check_status(answer)
+        try:
+            found = answer.json()
+        except (ValueError, RecursionError):
+            raise _malformed("no JSON") from None
+        if not isinstance(found, dict):
+            raise _malformed(f"{type(found).__name__} instead of an object")
+        return found
+
+
+def _check_status(answer: requests.Response) -> None:
+    status = answer.status_code
+    if status == HTTPStatus.OK:
+        return
+    said = f"Flickr's oEmbed service answered with HTTP {status}"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        wait_s = retry_after_s(answer.headers.get("Retry-After"))
+        raise Throttled(f"{said}: all calls to it pause", host=HOST, retry_after_s=wait_s)
+    if status in _REFUSALS:
+        outcome, meaning = _REFUSALS[HTTPStatus(status)]
+        raise Permanent(f"{said}: {meaning}", outcome=outcome, http_status=status)
+    raise Transient(f"{said}; it is tried again later", http_status=status)
+
+
+def _address(flickr_id: int, answer: dict[str, Any]) -> tuple[str, str]:
+    """Read server and secret off the image's URL; only its path counts, whatever the host."""
+    image = text(answer.get("url")) or text(answer.get("thumbnail_url")) or ""
+    try:
+        link = urls.parse(f"https://live.staticflickr.com{urlsplit(image).path}")
+    except (BadLink, ValueError):
+        raise _malformed("no address of an image") from None
+    if link.flickr_id != flickr_id or link.server is None or link.secret is None:
+        raise _malformed(f"photo {flickr_id}: the answer is about another photo")
+    return link.server, link.secret
+
+
+def _malformed(what: str) -> Transient:
+    message = f"malformed answer from Flickr's oEmbed service: {what}; it is tried again later"
+    return Transient(message, http_status=HTTPStatus.OK)
