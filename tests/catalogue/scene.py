@@ -93,12 +93,12 @@ class Scene:
         with self.catalogue.begin() as tx:
             batches.settle(tx, lease, moves, failures, tally, lease_s=lease_s)
 
-    def close(self, lease: Lease, moves=(), failures=()) -> None:
-        """Settle and close in one transaction, as the engine does."""
+    def close(self, lease: Lease, moves=(), failures=(), max_tries=0) -> None:
+        """Settle and close in one transaction, as the engine does, when no tries are left."""
         tally = Tally(moved=len(moves), failed=len(failures))
         with self.catalogue.begin() as tx:
             batches.settle(tx, lease, moves, failures, tally, lease_s=LEASE_S)
-            batches.close(tx, lease)
+            batches.close(tx, lease, max_tries)
 
     def hand_back(self, lease: Lease, in_s: float = 0.0) -> None:
         with self.catalogue.begin() as tx:

@@ -16,7 +16,9 @@ from popq.errors import BadInput, Outcome
 def ranges(scene, job, *, only_open=True):
     where = "AND state <> 'done'" if only_open else ""
     return scene.rows(
-        f"SELECT lo, hi, photos FROM batches WHERE job_id = :j {where} ORDER BY lo", j=job
+        "SELECT lo, hi, photos - moved - exited FROM batches"
+        f" WHERE job_id = :j {where} ORDER BY lo",
+        j=job,
     )
 
 
@@ -89,12 +91,14 @@ def test_what_is_added_reaches_over_no_open_batch(scene):
     assert not set(scene.work(held)) & set(scene.work(other))
 
 
-def test_limit_takes_the_first_photos_and_then_the_next(scene):
+def test_limit_takes_the_first_photos_and_holds_only_without_an_active_job(scene):
     photos = scene.photos(7)
     job = scene.enqueue(size=2, limit=3).job
     assert_covers_once(scene, job, photos[:3])
-    assert scene.enqueue(size=2, limit=3).photos == 3
-    assert_covers_once(scene, job, photos[:6])
+    with pytest.raises(BadInput, match="a limit would not hold"):
+        scene.enqueue(size=2, limit=3)
+    assert scene.enqueue(size=2).photos == 4
+    assert_covers_once(scene, job, photos)
 
 
 def test_a_new_job_takes_up_what_the_last_one_left(scene):

@@ -85,8 +85,10 @@ def test_results_are_settled_while_the_batch_goes_on(tmp_path):
 def test_work_for_says_whether_work_is_left(home):
     job = enqueue(home)
     drain = home.rooms.drain("resolve")
-    assert drain.work_for(0.0, job)
-    assert not drain.work_for(60.0, job)
+    batches = []
+    assert drain.work_for(0.0, job, lambda: batches.append(1))
+    assert not drain.work_for(60.0, job, lambda: batches.append(1))
+    assert len(batches) == 3
     assert home.sql("SELECT state FROM jobs") == [("done",)]
 
 
