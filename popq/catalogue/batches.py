@@ -333,7 +333,7 @@ def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -
     """
     job = jobs.lock(tx, lease.job)
     if job.state not in ACTIVE_JOBS:
-        close(tx, lease, max_tries=0)
+        close(tx, lease, max_tries or 0)
     elif _put_down(tx, lease, _ready(in_s)):
         jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
 

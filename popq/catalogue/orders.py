@@ -110,5 +110,5 @@ def _put_back(tx: Tx, job: int, stage: str, reason: str) -> int:
         return 0  # scoring takes no photo out
     ids = select(Photo.id).where(mine).order_by(Photo.id).with_for_update(key_share=True)
     found = ids.cte("found")
-    back = update(Photo).where(Photo.id == found.c.id)
-    return tx.execute(back.values(state=START[stage], reason=None)).rowcount
+    back = update(Photo).where(Photo.id == found.c.id).values(state=START[stage], reason=None)
+    return len(tx.execute(back.returning(Photo.id)).all())

@@ -72,13 +72,17 @@ def hosts(tx: Tx) -> list[dict[str, Any]]:
 def job(tx: Tx, job_id: int) -> dict[str, Any]:
     """Return what is told of one job beyond its progress: times, batches, outcomes of tries."""
     about = select(Job.run_id, Job.created_at, Job.finished_at).where(Job.id == job_id)
+    (told,) = _all(tx, about)
     states = select(Batch.state, func.count()).where(Batch.job_id == job_id)
     outcomes = select(Failure.outcome, func.count()).where(Failure.job_id == job_id)
-    counted = dict.fromkeys(map(str, BatchState), 0)
-    counted.update(tx.execute(states.group_by(Batch.state)).tuples().all())
-    failed = tx.execute(outcomes.group_by(Failure.outcome).order_by(Failure.outcome)).tuples()
-    (told,) = _all(tx, about)
-    return told | {"batches_by_state": counted, "outcomes": dict(failed.all())}
+    counted = _counted(tx, states.group_by(Batch.state))
+    told["batches_by_state"] = {str(state): counted.get(state, 0) for state in BatchState}
+    told["outcomes"] = _counted(tx, outcomes.group_by(Failure.outcome).order_by(Failure.outcome))
+    return told
+
+
+def _counted(tx: Tx, query: Any) -> dict[str, int]:
+    return {str(row[0]): row[1] for row in tx.execute(query)}
 
 
 def score_rate(tx: Tx) -> float | None:

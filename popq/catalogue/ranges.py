@@ -83,7 +83,7 @@ def close_all(tx: Tx, job: int, work: ColumnElement[bool], which: ColumnElement[
     mine = select(Batch.id).where(Batch.job_id == job, which)
     found = mine.with_for_update(skip_locked=True).cte("found")
     close = closing(_count(work)).where(Batch.id == found.c.id)
-    return tx.execute(close).rowcount
+    return len(tx.execute(close.returning(Batch.id)).all())  # SQLite counts no rows after a CTE
 
 
 def closing(left: ColumnElement[int] | int) -> Update:

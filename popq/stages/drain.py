@@ -19,7 +19,7 @@ from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import JobState
-from popq.errors import BadInput, Misconfigured, PopqError
+from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
 
 log = structlog.get_logger()
@@ -148,6 +148,9 @@ class Drain:
                     self._loop(step, lambda: False, lambda: None)
                 except Misconfigured as error:
                     log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
+                    self.stop.wait(SWEEP_S)
+                except ServiceDown as error:
+                    log.error("will try again", why=str(error))  # noqa: TRY400 - no stack needed
                     self.stop.wait(SWEEP_S)
                 except PopqError as error:
                     log.warning("will try again", why=str(error))
