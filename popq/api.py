@@ -5,7 +5,7 @@
 
     with open_rooms() as rooms:
         api.init(rooms)
-        api.work(rooms, "resolve")
+        api.work(rooms, "resolve", on_progress=print)
 
 Everything that lasts takes a callable that is told of progress.
 """
@@ -16,15 +16,17 @@ import getpass
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 import structlog
 
-from popq.bootstrap import QUEUES, Rooms, torch_stage
-from popq.catalogue import datasets, hosts, jobs, migrate, queries, runs, scores
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
+from popq.catalogue import datasets, hosts, jobs, migrate, orders, queries, runs, scores
 from popq.catalogue.db import Catalogue
 from popq.catalogue.purge import Doomed
+from popq.catalogue.states import ACTIVE_JOBS, JobState
+from popq.catalogue.work import Filter
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest
 from popq.stages import purge as purging
@@ -34,6 +36,8 @@ log = structlog.get_logger()
 
 #: Told of progress: the stage or phase, how much is done, and of how much.
 OnProgress = Callable[[str, int, int], None]
+#: Seconds between two looks at a job that is followed.
+FOLLOW_S: Final = 0.5
 
 
 def init(rooms: Rooms) -> dict[str, Any]:
@@ -73,27 +77,116 @@ def work(
     stage: str,
     *,
     run_id: int | None = None,
+    only: Filter | None = None,
     limit: int | None = None,
     on_progress: OnProgress,
 ) -> jobs.Progress | None:
     """Do the stage's work here and now, beside whatever other workers do, until none is left.
 
-    Returns how its job ended, or None when there was nothing to do. Raises `Misconfigured` when
-    the job had to be paused.
+    `only` narrows it (see `catalogue.work`), `limit` takes the first photos. Returns how its job
+    ended, or None when there was nothing to do. Raises `Misconfigured` when the job was paused.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
-    done = rooms.enqueue(stage, run_id=run_id, limit=limit, by=person())
+    done = rooms.enqueue(stage, run_id=run_id, only=only, limit=limit, by=person())
     if done.job is None:
         return None
     # A score batch has the whole device; several would only fight for it.
     threads = 1 if stage == "score" else rooms.settings.io_threads
 
     def tell(progress: jobs.Progress) -> None:
-        # A photo that is halved out of a batch is counted once: `photos` is what was enqueued.
-        on_progress(stage, progress.moved + progress.exited + progress.left, progress.photos)
+        on_progress(stage, progress.finished, progress.photos)
 
     return rooms.drain(stage).run_job(done.job, threads, tell)
+
+
+def preview(
+    rooms: Rooms,
+    stage: str,
+    *,
+    run_id: int | None = None,
+    only: Filter | None = None,
+    limit: int | None = None,
+    after: int = 0,
+) -> dict[str, Any]:
+    """Return what enqueuing would come to: photos, batches, and seconds at the current rate.
+
+    `after` are photos that an earlier stage hands on; its batches are not known yet.
+
+    The rate is the budget of the keys or of the image host; for scoring, what the last job did.
+    Changes nothing and calls nobody. `per_second` and `seconds` are None where no rate is known.
+    """
+    size, tries = BATCH_SIZES[stage], rooms.settings.max_tries
+    if stage == "score":
+        run_id = scored_run(rooms, run_id)
+    with rooms.catalogue.read() as tx:
+        found = jobs.preview(
+            tx, stage, size=size, run_id=run_id, only=only, limit=limit, max_tries=tries
+        )
+    rate = _rate(rooms, stage)
+    found = replace(found, photos=found.photos + after)
+    seconds = None if rate is None else found.photos / rate
+    return {"stage": stage, **asdict(found), "per_second": rate, "seconds": seconds}
+
+
+def _rate(rooms: Rooms, stage: str) -> float | None:
+    s = rooms.settings
+    with rooms.catalogue.read() as tx:
+        if stage == "score":
+            return queries.score_rate(tx)
+        if stage == "download":
+            return s.images_per_second
+        keys = sum(hosts.disabled(tx, [name]) is None for name in rooms.flickr_clients)
+    return s.flickr_calls_per_hour * keys / 3600 or None
+
+
+def follow(rooms: Rooms, job: int, *, on_progress: OnProgress) -> jobs.Progress:
+    """Tell of a job's progress until it is over, working nothing; return how it ended."""
+    never = threading.Event()
+    while True:
+        with rooms.catalogue.read() as tx:
+            (progress,) = jobs.progress(tx, job)
+        phase = f"job {job} ({progress.stage})"
+        if progress.state == JobState.PAUSED:
+            phase += f", paused: {progress.message}"
+        on_progress(phase, progress.finished, progress.photos)
+        if progress.state not in ACTIVE_JOBS:
+            return progress
+        never.wait(FOLLOW_S)
+
+
+def pause_job(rooms: Rooms, job: int) -> None:
+    """Pause an active job; `BadInput` when it is unknown, over, or paused already."""
+    with rooms.catalogue.begin() as tx:
+        orders.pause(tx, job, person())
+
+
+def resume_job(rooms: Rooms, job: int) -> None:
+    """Let a paused job go on; `BadInput` when it is not paused."""
+    with rooms.catalogue.begin() as tx:
+        orders.resume(tx, job)
+
+
+def cancel_job(rooms: Rooms, job: int) -> orders.Cancelled:
+    """End an active job, keeping what is finished; `BadInput` when it is over."""
+    with rooms.catalogue.begin() as tx:
+        return orders.cancel(tx, job)
+
+
+def retry_job(rooms: Rooms, job: int, reason: str | None) -> orders.Retried:
+    """Enqueue again what an ended job left after failures, or took out for a reason."""
+    tries = rooms.settings.max_tries
+    with rooms.catalogue.begin() as tx:
+        size = BATCH_SIZES[jobs.get(tx, job).stage]
+        return orders.retry(tx, job, reason, size=size, max_tries=tries, requested_by=person())
+
+
+def show_job(rooms: Rooms, job: int) -> dict[str, Any]:
+    """Return a job with its progress, batches by state and outcomes; `BadInput` when unknown."""
+    with rooms.catalogue.read() as tx:
+        jobs.get(tx, job)
+        (progress,) = jobs.progress(tx, job)
+        return asdict(progress) | queries.job(tx, job)
 
 
 def scored_run(rooms: Rooms, run_id: int | None) -> int:

@@ -15,7 +15,8 @@ from popq import logs
 from popq import settings as settings_module
 from popq.catalogue import jobs
 from popq.catalogue.db import Catalogue
-from popq.errors import BadInput, Misconfigured
+from popq.catalogue.work import Filter
+from popq.errors import Misconfigured
 from popq.flickr.client import FlickrClient
 from popq.images.fetch import ImageClient
 from popq.images.store import Store
@@ -104,19 +105,28 @@ class Rooms:
         return {"resolve": self._resolve, "download": self._download, "score": self._score}
 
     def enqueue(
-        self, stage: str, *, run_id: int | None, limit: int | None, by: str
+        self,
+        stage: str,
+        *,
+        by: str,
+        run_id: int | None = None,
+        only: Filter | None = None,
+        limit: int | None = None,
+        then: str | None = None,
     ) -> jobs.Enqueued:
-        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`.
-
-        Raises `BadInput` for a limit beside an active job, which has more to do than that.
-        """
-        size = BATCH_SIZES[stage]
+        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
         with self.catalogue.begin() as tx:
-            active = jobs.find_active(tx, stage, run_id)
-            if limit is not None and active is not None:
-                message = f"Job {active} ({stage}) is active, so a limit would not hold"
-                raise BadInput(f"{message}; let it end first, or leave the limit out.")
-            return jobs.enqueue(tx, stage, size=size, run_id=run_id, limit=limit, requested_by=by)
+            return jobs.enqueue(
+                tx,
+                stage,
+                size=BATCH_SIZES[stage],
+                run_id=run_id,
+                only=only,
+                limit=limit,
+                then=None if then is None else (then, BATCH_SIZES[then]),
+                requested_by=by,
+                max_tries=self.settings.max_tries,
+            )
 
     def drain(self, *stages: str) -> Drain:
         """Return a drain of these stages for this process."""

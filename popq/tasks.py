@@ -72,25 +72,48 @@ _BELLS: Final = {"resolve": resolve, "download": download, "score": score}
 
 
 def _answer(queue: str, stage: str, job: int) -> None:
+    rooms = _rooms()
     try:
-        left = _drain(queue).work_for(TASK_S, job)
+        left = _drain(queue).work_for(TASK_S, job, lambda: _ring_next(rooms, job))
     except PopqError as error:
         log.warning("bell came to nothing", stage=stage, job=job, why=str(error))
         return
     if left:
-        _ring_job(_rooms(), stage, job)
+        _ring_job(rooms, stage, job)
+
+
+def _ring_next(rooms: Rooms, job: int) -> None:
+    """Ring for the job that takes up what this one has just finished, if it streams."""
+    with rooms.catalogue.read() as tx:
+        then = jobs.get(tx, job).then_id
+        if then is None:
+            return
+        due_s, stage = batches.next_due_s(tx, then), jobs.get(tx, then).stage
+    if due_s is not None and due_s <= 0:
+        _ring_job(rooms, stage, then)
 
 
 def enqueue(
-    rooms: Rooms, stage: str, *, run_id: int | None = None, limit: int | None = None, by: str
+    rooms: Rooms, stage: str, *, by: str, then: str | None = None, **ask: Any
 ) -> jobs.Enqueued:
-    """Enqueue the stage's work and ring, once for each batch that a worker's threads can take."""
-    done = rooms.enqueue(stage, run_id=run_id, limit=limit, by=by)
-    if rooms.settings.broker() is not None and done.job is not None:
-        for _ in range(min(done.batches, rooms.settings.io_threads)):
-            if not _ring(_BELLS[stage], done.job):
-                break
+    """Enqueue the stage's work and ring, once for each batch that a worker's threads can take.
+
+    `ask` is what `Rooms.enqueue` takes beside.
+    """
+    done = rooms.enqueue(stage, by=by, then=then, **ask)
+    ring(rooms, stage, done)
+    if then is not None and done.then is not None:
+        ring(rooms, then, done.then)
     return done
+
+
+def ring(rooms: Rooms, stage: str, enqueued: jobs.Enqueued) -> None:
+    """Ring for batches that were enqueued, if there is a broker to carry the bells."""
+    if rooms.settings.broker() is None or enqueued.job is None:
+        return
+    for _ in range(min(enqueued.batches, rooms.settings.io_threads)):
+        if not _ring(_BELLS[stage], enqueued.job):
+            break
 
 
 def ring_run(rooms: Rooms, run: int) -> None:

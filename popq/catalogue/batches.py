@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import (
+    ColumnElement,
+    Update,
+    and_,
     bindparam,
     case,
     delete,
@@ -35,10 +38,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from popq.catalogue import jobs, ranges
 from popq.catalogue.db import Tx, db_now
-from popq.catalogue.jobs import START, finish_if_over, tries, work_of
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
-from popq.catalogue.states import CLAIMABLE_JOBS, BatchState, JobState, PhotoState
+from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState, PhotoState
+from popq.catalogue.work import FORWARD, START, Filter, spent, used_up, work_of
 from popq.errors import LeaseLost, Outcome
 
 #: A batch whose lease ran out this often is halved, or its lone photo given up.
@@ -61,6 +65,7 @@ class Lease:
     hi: int
     term: int
     expiries: int
+    only: Filter = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +169,15 @@ def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
         return None
     start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
     tx.execute(start.values(state=JobState.RUNNING))
-    owner = tx.execute(select(Job.stage, Job.run_id).where(Job.id == job)).one()
-    return Lease(row.id, job, owner.stage, owner.run_id, row.lo, row.hi, row.term, row.expiries)
+    of = jobs.get(tx, job)
+    span, filter_ = (row.lo, row.hi), of.filter
+    return Lease(row.id, job, of.stage, of.run_id, *span, row.term, row.expiries, filter_)
 
 
 def _halve(tx: Tx, lease: Lease) -> Lease | None:
     """Cut a suspicious batch in two, keep the lower half; None if a lone photo was given up."""
+    # Under the job's row, since what becomes work between the halves belongs to neither.
+    job = jobs.lock(tx, lease.job)
     ids = [photo.id for photo in work(tx, lease, max_tries=None)]
     if not ids:
         return lease  # all of it was settled before the worker died: it will close
@@ -177,12 +185,14 @@ def _halve(tx: Tx, lease: Lease) -> Lease | None:
         _give_up(tx, lease, lease.lo)
         return None
     lower, upper = ids[: (len(ids) + 1) // 2], ids[(len(ids) + 1) // 2 :]
+    kept = _range(lower)
+    photos = Batch.moved + Batch.exited + len(lower)
+    tx.execute(update(Batch).where(Batch.id == lease.batch).values(**kept, photos=photos))
     if upper:
         half = {**_range(upper), "job_id": lease.job, "photos": len(upper), "due": db_now()}
         tx.execute(insert(Batch).values(half))
-    kept = _range(lower)
-    values = {**kept, "photos": Batch.photos - len(upper)}
-    tx.execute(update(Batch).where(Batch.id == lease.batch).values(values))
+    # What it finished lies in no half's range any more.
+    jobs.hand_on(tx, job, lease.lo, lease.hi, None)
     return dataclasses.replace(lease, lo=kept["lo"], hi=kept["hi"], expiries=kept["expiries"])
 
 
@@ -200,7 +210,7 @@ def _give_up(tx: Tx, lease: Lease, photo: int) -> None:
     if lease.stage != "score":
         moves = [Move(photo, PhotoState.REJECTED, Outcome.KILLS_WORKER)]
     settle(tx, lease, moves, failures, Tally(exited=len(moves), failed=1), lease_s=0.0)
-    close(tx, lease)
+    close(tx, lease, max_tries=0)
 
 
 def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
@@ -211,19 +221,14 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key)
     in_range = Photo.id.between(lease.lo, lease.hi)
-    query = select(*columns, *more).where(in_range, work_of(lease.stage, lease.run_id))
-    tried = tries(tx, lease.job, lease.lo, lease.hi)
+    query = select(*columns, *more).where(in_range, work_of(lease.stage, lease.run_id, lease.only))
+    tried = jobs.tries(tx, lease.job, lease.lo, lease.hi)
     photos = (
         WorkPhoto(*row, tries=tried.get(row.id, {})) for row in tx.execute(query.order_by(Photo.id))
     )
     if max_tries is None:
         return list(photos)
     return [photo for photo in photos if not used_up(photo.tries, max_tries)]
-
-
-def used_up(tried: dict[str, int], max_tries: int) -> bool:
-    """Return whether these tries are all that the job allows a photo."""
-    return sum(tried.values()) >= max_tries or Outcome.KILLS_WORKER in tried
 
 
 def settle(
@@ -234,12 +239,14 @@ def settle(
     tally: Tally,
     *,
     lease_s: float,
-) -> None:
+) -> JobState:
     """Record results and renew the lease by `lease_s` seconds, all or nothing.
 
-    Moves exactly those photos that are still in the stage's start state. Raises `LeaseLost` before
-    writing anything if the batch has a newer term.
+    Moves exactly those photos that are still in the stage's start state, and counts no others.
+    Returns the job's state: a worker goes on only while its job is running. Raises `LeaseLost`
+    before writing anything if the batch has a newer term.
     """
+    job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
     renew = (
         update(Batch)
         .where(Batch.id == lease.batch, Batch.term == lease.term)
@@ -255,11 +262,13 @@ def settle(
     )
     if tally.moved or tally.exited:
         renew = renew.values(expiries=0)  # a worker that gets on is not killed by its photos
-    if tx.execute(renew).rowcount != 1:
+    state = tx.execute(renew.returning(job_state)).scalar_one_or_none()
+    if state is None:
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
         )
-    _move(tx, lease.stage, moves)
+    movable = _move(tx, lease.stage, moves)
+    _uncount(tx, lease, [move for move in moves if move.photo not in movable])
     if failures:
         rows = [
             {
@@ -273,11 +282,21 @@ def settle(
             for failure in failures
         ]
         tx.execute(insert(Failure), rows)
+    return JobState(state)
 
 
-def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
+def _uncount(tx: Tx, lease: Lease, moves: Sequence[Move]) -> None:
+    """Take moves that came to nothing out of the batch's counts: another door was quicker."""
+    if moves:
+        moved = sum(move.state == FORWARD.get(lease.stage) for move in moves)
+        fewer = {"moved": Batch.moved - moved, "exited": Batch.exited - (len(moves) - moved)}
+        tx.execute(update(Batch).where(Batch.id == lease.batch).values(fewer))
+
+
+def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
+    """Move the photos that are still in the stage's start state; return which those were."""
     if not moves:
-        return
+        return set()
     start = START[stage]
     ids = [move.photo for move in moves]
     still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).order_by(Photo.id)
@@ -304,24 +323,74 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> None:
         again = [row["photo_id"] for row in moments]
         tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(again)))
         tx.execute(insert(PhotoMoments), moments)
+    return movable
 
 
-def hand_back(tx: Tx, lease: Lease, in_s: float) -> None:
-    """Give the batch back; it may be claimed again `in_s` seconds from now."""
+def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -> None:
+    """Give the batch back; it may be claimed again `in_s` seconds from now.
+
+    Closes it if its job is over. What it finished goes to the downstream job, if there is one.
+    """
+    job = jobs.lock(tx, lease.job)
+    if job.state not in ACTIVE_JOBS:
+        close(tx, lease, max_tries or 0)
+    elif _put_down(tx, lease, _ready(in_s)):
+        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
+
+
+def close(tx: Tx, lease: Lease, max_tries: int) -> None:
+    """Close the batch, counting what is left of its work, and its job with its last batch.
+
+    If there is work in it that has tries left, it may be claimed again instead: photos that became
+    work after its worker had loaded them. A worker moves each photo that it loads or counts a try,
+    so this ends.
+    """
+    job = jobs.lock(tx, lease.job)
+    in_range, is_work = (
+        Photo.id.between(lease.lo, lease.hi),
+        work_of(job.stage, job.run_id, job.filter),
+    )
+    more = func.count(Photo.id).filter(~spent(job.id, max_tries))
+    count = select(func.count(Photo.id), more).where(in_range, is_work)
+    left, untried = tx.execute(count).one()
+    if untried and job.state in ACTIVE_JOBS:
+        put = _ready(0.0).values(photos=Batch.moved + Batch.exited + left)
+    else:
+        put = ranges.closing(left)
+    if _put_down(tx, lease, put):
+        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
+        jobs.finish_if_over(tx, lease.job)
+
+
+def _ready(in_s: float) -> Update:
     values = {"state": BatchState.READY, "worker": None, "due": db_now() + in_s}
-    mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
-    tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))
+    return update(Batch).values(values)
 
 
-def close(tx: Tx, lease: Lease) -> None:
-    """Close the batch, counting what is left of its work, and its job with its last batch."""
-    in_range = Photo.id.between(lease.lo, lease.hi)
-    condition = work_of(lease.stage, lease.run_id)
-    left = tx.execute(select(func.count(Photo.id)).where(in_range, condition)).scalar_one()
-    values = {"state": BatchState.DONE, "worker": None, "left": left}
+def _put_down(tx: Tx, lease: Lease, put: Update) -> bool:
+    """Take the batch out of its holder's hands; return whether it was in them."""
     mine = (Batch.id == lease.batch) & (Batch.term == lease.term)
-    tx.execute(update(Batch).where(mine, Batch.state == BatchState.LEASED).values(values))
-    finish_if_over(tx, lease.job)
+    return tx.execute(put.where(mine, Batch.state == BatchState.LEASED)).rowcount == 1
+
+
+def abandoned(tx: Tx) -> list[int]:
+    """Return the ended jobs that have batches open which nobody renews: their workers are dead."""
+    over = (Job.id == Batch.job_id) & Job.state.not_in(ACTIVE_JOBS)
+    query = select(Job.id).where(over, *_unrenewed()).distinct()
+    return list(tx.execute(query).scalars())
+
+
+def close_abandoned(tx: Tx, job: int) -> int:
+    """Close an ended job's batches that nobody renews, counting what is left; return how many."""
+    row = jobs.lock(tx, job)
+    if row.state in ACTIVE_JOBS:
+        return 0
+    work = work_of(row.stage, row.run_id, row.filter)
+    return ranges.close_all(tx, job, work, and_(*_unrenewed()))
+
+
+def _unrenewed() -> tuple[ColumnElement[bool], ...]:
+    return (Batch.state != literal_column("'done'"), Batch.due <= db_now())
 
 
 def next_due_s(tx: Tx, job: int) -> float | None:

@@ -4,64 +4,66 @@
        └──▶ paused ◀──▶ running        any active ──▶ cancelled, failed
 
 There is at most one active job a stage (and a run, for scoring): asking again adds what is new.
+
+A resolve job may stream: `then_id` names the download job that takes up what each of its batches
+resolved (`hand_on`). That one cannot end before it. Whoever closes a batch or ends a job holds the
+job's row, and whoever holds two holds the upstream one first, so no two wait for each other; rows
+of batches are locked before rows of jobs, or passed over when they are taken. Of the downstream's
+last closing and the upstream's end, each under the downstream's row, the second sees the first:
+either the closing finds the upstream over, or the end finds no batch open.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Select,
-    delete,
-    exists,
-    func,
-    insert,
-    literal,
-    null,
-    select,
-    type_coerce,
-    union_all,
-    update,
-)
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from popq.catalogue import ranges
 from popq.catalogue.db import Tx, db_now
-from popq.catalogue.models import Batch, Failure, Job, Photo, Score
-from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState, PhotoState
+from popq.catalogue.models import Batch, Failure, Job
+from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState
+from popq.catalogue.work import Filter, describe, spent, work_of
 from popq.errors import BadInput
 
-#: The state in which a stage finds its photos.
-START: Final = {
-    "resolve": PhotoState.LISTED,
-    "download": PhotoState.RESOLVED,
-    "score": PhotoState.STORED,
-}
+#: Photos in a batch that one job hands on to the next, at most.
+HANDED_ON: Final = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
     """What enqueuing came to: the job, how many photos and batches it gained, if it is new.
 
-    `job` is None when there was nothing to do, and so no job was made.
+    `job` is None when there was nothing to do, and so no job was made. `widened`: the active job
+    had a filter, and has none any more. `resumed`: it was paused. `then`: what came of the job
+    that takes up what this one finishes.
     """
 
     job: int | None
     photos: int
     batches: int
     new: bool
+    widened: bool = False
+    resumed: bool = False
+    then: Enqueued | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is: counts of photos, and of tries that failed."""
+    """How far a job is: counts of photos, and of tries that failed.
+
+    When no batch is open, `photos` = `moved` + `exited` + `left`.
+    """
 
     job: int
     stage: str
     state: str
     message: str | None
+    filter: Filter
+    then: int | None
+    requested_by: str | None
     photos: int
     moved: int
     exited: int
@@ -70,16 +72,10 @@ class Progress:
     batches: int
     open_batches: int
 
-
-def work_of(stage: str, run_id: int | None) -> ColumnElement[bool]:
-    """Return the condition on `photos` under which a photo is work for the stage."""
-    condition = Photo.state == START[stage]
-    if stage == "resolve":
-        return condition & Photo.flickr_id.is_not(None)
-    if stage == "score":
-        scored = exists().where(Score.run_id == run_id, Score.photo_id == Photo.id)
-        return condition & ~scored
-    return condition
+    @property
+    def finished(self) -> int:
+        """Photos with which the job is through."""
+        return self.moved + self.exited + self.left
 
 
 def enqueue(
@@ -88,90 +84,176 @@ def enqueue(
     *,
     size: int,
     run_id: int | None = None,
+    only: Filter | None = None,
     limit: int | None = None,
+    then: tuple[str, int] | None = None,
     requested_by: str | None = None,
+    max_tries: int | None = None,
 ) -> Enqueued:
     """Make a job of all the stage's work, cut into batches of `size` photos, or add what is new.
 
-    An active job of the same stage (and run) is joined, and set going again if it was paused: it
-    gains the work that no open batch of it covers. Takes the first `limit` photos by id, if given.
+    `only` narrows the work, `limit` takes its first photos by id. An active job of the same stage
+    (and run) is joined, and set going again if it was paused: it gains the work that no open batch
+    of it covers and that has tries left (of `max_tries`, if given). `then` is a stage, with its
+    batches' size, whose job takes up what this one finishes; without a limit it takes up what is
+    its work already, too.
+
+    Raises `BadInput` when the active job has another filter, or for a limit beside one.
     """
-    job, new = _active_or_new(tx, stage, run_id, requested_by)
-    chosen = _uncovered(job, work_of(stage, run_id)).limit(limit).subquery()
-    place = func.row_number().over(partition_by=chosen.c.gap, order_by=chosen.c.id)
-    part = ((type_coerce(place, BigInteger) - 1) // size).label("part")
-    numbered = select(chosen.c.id, chosen.c.gap, part).subquery()
-    ranges = (
-        select(
-            literal(job),
-            func.min(numbered.c.id),
-            func.max(numbered.c.id),
-            func.count(),
-            db_now(),
-        )
-        .group_by(numbered.c.gap, numbered.c.part)
-        .order_by(func.min(numbered.c.id))
-    )
-    cut = insert(Batch).from_select(["job_id", "lo", "hi", "photos", "due"], ranges)
-    gained = tx.execute(cut.returning(Batch.photos)).scalars().all()
-    if not gained and new:
-        # Nothing to do: a job that never had work would only clutter the list.
-        tx.execute(delete(Job).where(Job.id == job))
-        return Enqueued(None, 0, 0, new=False)
-    if not gained:
-        finish_if_over(tx, job)
-    return Enqueued(job, sum(gained), len(gained), new)
+    asked = only or {}
+    up = _join(tx, stage, run_id, asked, requested_by, limit)
+    down = _join(tx, then[0], None, asked, requested_by, None) if then is not None else None
+    made, after = _grow(tx, up, size, limit, max_tries), None
+    if then is not None and down is not None:
+        tx.execute(update(Job).where(Job.id == up.job).values(then_id=down.job))
+        after = down.so_far()
+        if limit is None:
+            after = _grow(tx, down, then[1], None, max_tries)
+    made = _drop_or_end(tx, made)
+    if after is not None:
+        after = after if made.job is not None else _drop_or_end(tx, after)
+    return replace(made, then=after)
 
 
-def _uncovered(job: int, is_work: ColumnElement[bool]) -> Select[Any]:
-    """Select (id, gap) of the work that no open batch of the job covers, in order of ids.
-
-    `gap` counts the open batches that begin below: no new range may reach over one of them. One
-    sweep over photos and batches, sorted together, since a join of the two takes their product.
-    """
-    work = select(Photo.id.label("at"), null().label("reach"), literal(1).label("photo"))
-    open_ = (Batch.job_id == job) & (Batch.state != BatchState.DONE)
-    covered = select(Batch.lo.label("at"), Batch.hi.label("reach"), literal(0).label("photo"))
-    marks = union_all(covered.where(open_), work.where(is_work)).subquery()
-    # A batch sorts before the photo that it begins with.
-    so_far: Any = {"order_by": [marks.c.at, marks.c.photo]}
-    swept = select(
-        marks.c.at,
-        marks.c.photo,
-        func.max(marks.c.reach).over(**so_far).label("reach"),
-        func.count(marks.c.reach).over(**so_far).label("gap"),
-    ).subquery()
-    free = func.coalesce(swept.c.reach, 0) < swept.c.at
-    found = select(swept.c.at.label("id"), swept.c.gap).where(swept.c.photo == 1, free)
-    return found.order_by(swept.c.at)
-
-
-def _active_or_new(
-    tx: Tx, stage: str, run_id: int | None, requested_by: str | None
-) -> tuple[int, bool]:
-    active = find_active(tx, stage, run_id)
+def preview(
+    tx: Tx,
+    stage: str,
+    *,
+    size: int,
+    run_id: int | None = None,
+    only: Filter | None = None,
+    limit: int | None = None,
+    max_tries: int | None = None,
+) -> Enqueued:
+    """Return what `enqueue` would come to, errors included, and change nothing."""
+    asked = only or {}
+    active = tx.execute(_active(stage, run_id)).one_or_none()
+    work = work_of(stage, run_id, asked)
     if active is None:
-        row = {"stage": stage, "run_id": run_id, "requested_by": requested_by}
+        gained = ranges.preview(tx, None, work, size=size, limit=limit)
+        return Enqueued(None, sum(gained), len(gained), new=bool(gained))
+    joined = _Joined(active.id, stage, run_id, asked, _common(active, asked, limit), active)
+    if max_tries is not None:
+        work &= ~spent(active.id, max_tries)
+    gained = ranges.preview(tx, active.id, work, size=size, limit=None)
+    return replace(joined.so_far(), photos=sum(gained), batches=len(gained))
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A job that was asked for with the filter `asked` and has `only` now.
+
+    `was` is its row before that, None for a new job.
+    """
+
+    job: int
+    stage: str
+    run_id: int | None
+    asked: Filter
+    only: Filter
+    was: Any
+
+    def so_far(self) -> Enqueued:
+        """Return what joining alone came to."""
+        if self.was is None:
+            return Enqueued(self.job, 0, 0, new=True)
+        widened, resumed = self.was.filter != self.only, self.was.state == JobState.PAUSED
+        return Enqueued(self.job, 0, 0, new=False, widened=widened, resumed=resumed)
+
+
+def _active(stage: str, run_id: int | None) -> Any:
+    same_run = Job.run_id == run_id if run_id is not None else Job.run_id.is_(None)
+    query = select(Job.id, Job.filter, Job.state)
+    return query.where(Job.stage == stage, same_run, Job.state.in_(ACTIVE_JOBS))
+
+
+def _join(
+    tx: Tx,
+    stage: str,
+    run_id: int | None,
+    asked: Filter,
+    requested_by: str | None,
+    limit: int | None,
+) -> _Joined:
+    """Make the job, or join the active one and set it going; its row is locked."""
+    query = _active(stage, run_id).with_for_update(key_share=True)
+    active = tx.execute(query).one_or_none()
+    if active is None:
+        row = {"stage": stage, "run_id": run_id, "requested_by": requested_by, "filter": asked}
         try:
             with tx.begin_nested():
                 job = tx.execute(insert(Job).values(row).returning(Job.id)).scalar_one()
         except IntegrityError:
             # Another process made it between our look and our insert.
-            active = find_active(tx, stage, run_id)
+            active = tx.execute(query).one_or_none()
             if active is None:
                 raise
         else:
-            return job, True
-    resumed = {"state": JobState.RUNNING, "message": None}
-    tx.execute(update(Job).where(Job.id == active, Job.state == JobState.PAUSED).values(resumed))
-    return active, False
+            return _Joined(job, stage, run_id, asked, asked, None)
+    only = _common(active, asked, limit)
+    tx.execute(update(Job).where(Job.id == active.id).values(filter=only))
+    resume(tx, active.id)
+    return _Joined(active.id, stage, run_id, asked, only, active)
+
+
+def _common(active: Any, asked: Filter, limit: int | None) -> Filter:
+    """Return the filter of an active job that is asked for more; `BadInput` when it cannot be."""
+    if limit is not None:
+        message = f"Job {active.id} is active, so a limit would not hold"
+        raise BadInput(f"{message}; let it end first, or leave the limit out.")
+    if not asked or not active.filter:
+        return {}
+    if asked == active.filter:
+        return asked
+    raise BadInput(
+        f"Job {active.id} is active for {describe(active.filter)}, so it cannot take"
+        f" {describe(asked)}: let it end or cancel it (`popq jobs cancel {active.id}`) first, or"
+        " ask without a filter, which widens it to all photos."
+    )
+
+
+def _grow(tx: Tx, joined: _Joined, size: int, limit: int | None, max_tries: int | None) -> Enqueued:
+    job, made = joined.job, joined.so_far()
+    work = work_of(joined.stage, joined.run_id, joined.asked)
+    if not made.new and max_tries is not None:
+        work &= ~spent(job, max_tries)
+    gained = ranges.grow(tx, job, work, size=size, limit=limit)
+    if made.widened or joined.asked != joined.only:
+        ranges.recount(tx, job, work_of(joined.stage, joined.run_id, joined.only))
+    return replace(made, photos=sum(gained), batches=len(gained))
+
+
+def _drop_or_end(tx: Tx, made: Enqueued) -> Enqueued:
+    """Take a new job without work away: it would only clutter the list."""
+    if made.new and not made.photos:
+        tx.execute(delete(Job).where(Job.id == made.job))
+        return Enqueued(None, 0, 0, new=False)
+    if made.job is not None and not made.photos:
+        finish_if_over(tx, made.job)
+    return made
+
+
+def hand_on(tx: Tx, upstream: Any, lo: int, hi: int, max_tries: int | None) -> None:
+    """Open batches of the downstream job for its work in a range, if the upstream job streams.
+
+    `upstream` is the upstream job's row from `lock`. What an open batch of the downstream covers
+    already is left to it: it does not close while it has work (`batches.close`).
+    """
+    if upstream.then_id is None:
+        return
+    job = lock(tx, upstream.then_id)
+    if job.state not in ACTIVE_JOBS:
+        return
+    work = work_of(job.stage, job.run_id, job.filter)
+    if max_tries is not None:
+        work &= ~spent(job.id, max_tries)
+    ranges.grow(tx, job.id, work, size=HANDED_ON, within=(lo, hi))
 
 
 def find_active(tx: Tx, stage: str, run_id: int | None = None) -> int | None:
-    """Return the id of the stage's active job, if there is one; its row is locked."""
-    same_run = Job.run_id == run_id if run_id is not None else Job.run_id.is_(None)
-    query = select(Job.id).where(Job.stage == stage, same_run, Job.state.in_(ACTIVE_JOBS))
-    return tx.execute(query.with_for_update(key_share=True)).scalar_one_or_none()
+    """Return the id of the stage's active job, if there is one."""
+    row = tx.execute(_active(stage, run_id)).one_or_none()
+    return None if row is None else int(row.id)
 
 
 def claimable(tx: Tx, stages: tuple[str, ...]) -> list[tuple[int, str]]:
@@ -181,8 +263,29 @@ def claimable(tx: Tx, stages: tuple[str, ...]) -> list[tuple[int, str]]:
 
 
 def get(tx: Tx, job: int) -> Any:
-    """Return the job's row (id, stage, run_id, state, message); `BadInput` when unknown."""
-    query = select(Job.id, Job.stage, Job.run_id, Job.state, Job.message)
+    """Return the job's row (id, stage, run_id, filter, state, then_id, message).
+
+    `BadInput` when unknown.
+    """
+    return _row(tx, job, select(*_COLUMNS))
+
+
+def lock(tx: Tx, job: int) -> Any:
+    """Return the job's row as `get` does, locked until the transaction ends.
+
+    Not with the strongest lock: rows of `failures` written before hold the job's key, and two that
+    hold it may not wait for each other.
+    """
+    return _row(tx, job, select(*_COLUMNS).with_for_update(key_share=True))
+
+
+_COLUMNS: Final = (
+    *(Job.id, Job.stage, Job.run_id, Job.filter),
+    *(Job.state, Job.then_id, Job.message),
+)
+
+
+def _row(tx: Tx, job: int, query: Any) -> Any:
     row = tx.execute(query.where(Job.id == job)).one_or_none()
     if row is None:
         raise BadInput(f"There is no job {job}; `popq jobs` lists those there are.")
@@ -192,51 +295,57 @@ def get(tx: Tx, job: int) -> Any:
 def progress(tx: Tx, job: int | None = None) -> list[Progress]:
     """Return how far the jobs are (or one of them), newest first."""
     done = Batch.state == BatchState.DONE
+    about = (Job.id, Job.stage, Job.state, Job.message, Job.filter, Job.then_id, Job.requested_by)
     sums = (
         func.coalesce(func.sum(column), 0)
         for column in (Batch.photos, Batch.moved, Batch.exited, Batch.failed, Batch.left)
     )
     query = (
-        select(
-            Job.id,
-            Job.stage,
-            Job.state,
-            Job.message,
-            *sums,
-            func.count(Batch.id),
-            func.count(Batch.id).filter(~done),
-        )
+        select(*about, *sums, func.count(Batch.id), func.count(Batch.id).filter(~done))
         .join(Batch, Batch.job_id == Job.id, isouter=True)
-        .group_by(Job.id, Job.stage, Job.state, Job.message)
+        .group_by(Job.id)
         .order_by(Job.id.desc())
     )
     if job is not None:
         query = query.where(Job.id == job)
-    return [Progress(*row[:4], *map(int, row[4:])) for row in tx.execute(query)]
+    told = len(about)
+    return [Progress(*row[:told], *map(int, row[told:])) for row in tx.execute(query)]
 
 
 def pause(tx: Tx, job: int, why: str) -> None:
-    """Hand out no more batches of the job until somebody enqueues its stage again."""
+    """Hand out no more batches of the job until it is resumed, or its stage is enqueued again.
+
+    Workers that hold batches of it hand them back at their next partial settle.
+    """
     values = {"state": JobState.PAUSED, "message": why}
     tx.execute(update(Job).where(Job.id == job, Job.state.in_(CLAIMABLE_JOBS)).values(values))
 
 
+def resume(tx: Tx, job: int) -> None:
+    """Hand out batches of a paused job again."""
+    values = {"state": JobState.RUNNING, "message": None}
+    tx.execute(update(Job).where(Job.id == job, Job.state == JobState.PAUSED).values(values))
+
+
 def finish(tx: Tx, job: int, state: JobState) -> None:
-    """End the job."""
+    """End the job, and the one downstream of it if that has waited only for this."""
     values = {"state": state, "finished_at": func.now()}
-    tx.execute(update(Job).where(Job.id == job).values(values))
+    ended = update(Job).where(Job.id == job).values(values).returning(Job.then_id)
+    then = tx.execute(ended).scalar_one()
+    if then is not None:
+        finish_if_over(tx, then)
 
 
 def finish_if_over(tx: Tx, job: int) -> bool:
-    """End the job when its last batch is closed; return whether it is over."""
+    """End the job when its last batch is closed and nobody hands on to it; return if it is over."""
     # The lock makes two workers that close the last two batches take turns, so one of them sees.
-    # Not the strongest lock: rows of `failures` written before hold the job's key, and two that
-    # hold it may not wait for each other.
-    row = select(Job.state).where(Job.id == job).with_for_update(key_share=True)
-    state = tx.execute(row).scalar_one()
+    state = lock(tx, job).state
+    if state not in ACTIVE_JOBS:
+        return True
     still_open = exists().where(Batch.job_id == job, Batch.state != BatchState.DONE)
-    if state not in ACTIVE_JOBS or tx.execute(select(still_open)).scalar_one():
-        return state not in ACTIVE_JOBS
+    fed = exists().where(Job.then_id == job, Job.state.in_(ACTIVE_JOBS))
+    if tx.execute(select(still_open | fed)).scalar_one():
+        return False
     finish(tx, job, JobState.DONE)
     return True
 

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from popq.catalogue.db import Tx, db_now
-from popq.catalogue.models import Failure, Host, Member, Photo, Run, Score
-from popq.catalogue.states import PhotoState
+from popq.catalogue.models import Batch, Failure, Host, Job, Member, Photo, Run, Score
+from popq.catalogue.states import BatchState, PhotoState
 from popq.errors import BadInput
 
 
@@ -67,6 +67,32 @@ def hosts(tx: Tx) -> list[dict[str, Any]]:
     left = (Host.paused_until - db_now()).label("paused_s")
     query = select(Host.name, Host.per_hour, left, Host.disabled_why).order_by(Host.name)
     return [row | {"paused_s": max(0.0, row["paused_s"])} for row in _all(tx, query)]
+
+
+def job(tx: Tx, job_id: int) -> dict[str, Any]:
+    """Return what is told of one job beyond its progress: times, batches, outcomes of tries."""
+    about = select(Job.run_id, Job.created_at, Job.finished_at).where(Job.id == job_id)
+    (told,) = _all(tx, about)
+    states = select(Batch.state, func.count()).where(Batch.job_id == job_id)
+    outcomes = select(Failure.outcome, func.count()).where(Failure.job_id == job_id)
+    counted = _counted(tx, states.group_by(Batch.state))
+    told["batches_by_state"] = {str(state): counted.get(state, 0) for state in BatchState}
+    told["outcomes"] = _counted(tx, outcomes.group_by(Failure.outcome).order_by(Failure.outcome))
+    return told
+
+
+def _counted(tx: Tx, query: Any) -> dict[str, int]:
+    return {str(row[0]): row[1] for row in tx.execute(query)}
+
+
+def score_rate(tx: Tx) -> float | None:
+    """Return the photos a second of the newest score job that scored any; None without one."""
+    rate = func.sum(Batch.moved) / func.sum(Batch.seconds)
+    scored = select(rate).join(Job, Job.id == Batch.job_id)
+    scored = scored.where(Job.stage == "score", Batch.moved > 0, Batch.seconds > 0)
+    newest = scored.group_by(Job.id).order_by(Job.id.desc()).limit(1)
+    found = tx.execute(newest).scalar_one_or_none()
+    return None if found is None else float(found)
 
 
 def newest_run(tx: Tx) -> int | None:

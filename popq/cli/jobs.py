@@ -1,146 +1,138 @@
-"""`popq resolve`, `download`, `score`, their `enqueue-` twins, and `jobs`."""
+"""`popq jobs`: the jobs, how far they are, and what to do with one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from popq import api
-from popq.bootstrap import Rooms, open_rooms
+from popq.bootstrap import open_rooms
 from popq.catalogue import jobs
+from popq.catalogue.states import GONE_REASONS, REJECTED_REASONS
+from popq.catalogue.work import describe
 from popq.cli import show
+from popq.cli.work import hint, say_enqueued
 
-limit_option = click.option(
-    "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos."
+_id_argument = click.argument("job", type=click.IntRange(1, show.BIGGEST), metavar="ID")
+
+
+class _OrNumber(click.Group):
+    """A group whose first argument may be a number: `jobs 7` shows job 7."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Put `show` before a number."""
+        return super().resolve_command(ctx, ["show", *args] if args[0].isdecimal() else args)
+
+
+@click.group(
+    cls=_OrNumber, invoke_without_command=True, subcommand_metavar="[ID | COMMAND ID] [OPTIONS]"
 )
-run_option = click.option(
-    "run_id",
-    "--run",
-    type=click.IntRange(1, show.BIGGEST),
-    help="The run; default: the newest done.",
-)
-
-
-def _work(stage: str, as_json: bool, **options: Any) -> None:
-    ticker = show.Ticker()
-    try:
-        with open_rooms() as rooms:
-            done = api.work(rooms, stage, on_progress=ticker, **options)
-    finally:
-        ticker.close()
-    if done is None:
+@show.json_option
+@click.pass_context
+def jobs_command(ctx: click.Context, as_json: bool) -> None:
+    """List the jobs, newest first, or show, pause, resume, cancel or retry one."""
+    if ctx.invoked_subcommand is not None:
         if as_json:
-            show.data({"stage": stage, "job": None, "photos": 0, "moved": 0, "left": 0})
-        else:
-            click.echo(f"Nothing to {stage}.")
+            ctx.default_map = {name: {"as_json": True} for name in jobs_command.commands}
         return
-    if as_json:
-        show.data(asdict(done))
-    else:
-        click.echo(f"{stage}: {done.moved:,} done, {done.exited:,} gone or rejected.")
-    if done.left:
-        show.note(f"{done.left:,} left after all tries; `popq failures` says why.")
-        raise SystemExit(1)
-
-
-def _enqueue(stage: str, as_json: bool, *, run_id: int | None, limit: int | None) -> None:
-    from popq import tasks  # noqa: PLC0415 - Celery, only where bells are rung
-
-    with open_rooms() as rooms:
-        if stage == "score":
-            run_id = api.scored_run(rooms, run_id)
-        done = tasks.enqueue(rooms, stage, run_id=run_id, limit=limit, by=api.person())
-        hint = _hint(rooms, stage)
-    if as_json:
-        show.data(asdict(done))
-        return
-    if done.job is None:
-        click.echo(f"Nothing to {stage}.")
-        return
-    verb = "is made" if done.new else "was active already and has grown"
-    click.echo(f"Job {done.job} {verb}: {done.photos:,} photos in {done.batches:,} batches.")
-    if done.photos:
-        show.note(hint)
-
-
-def _hint(rooms: Rooms, stage: str) -> str:
-    queue = "gpu" if stage == "score" else "io"
-    return f"Workers do it: `popq worker --queues {queue}`; `popq jobs` shows how far they are." + (
-        "" if rooms.settings.broker() else " (No broker: workers look for it by themselves.)"
-    )
-
-
-@click.command()
-@limit_option
-@show.json_option
-def resolve_command(limit: int | None, as_json: bool) -> None:
-    """Find the image URL of every listed photo through the Flickr API, here and now.
-
-    Needs POPQ_FLICKR_KEYS=key:secret. Keeps to the key's hourly budget; stop it at any time and
-    start it again. Photos that Flickr does not show any more leave with a reason.
-    """
-    _work("resolve", as_json, limit=limit)
-
-
-@click.command()
-@limit_option
-@show.json_option
-def download_command(limit: int | None, as_json: bool) -> None:
-    """Download, check and measure the image of every resolved photo, here and now."""
-    _work("download", as_json, limit=limit)
-
-
-@click.command()
-@run_option
-@limit_option
-@show.json_option
-def score_command(run_id: int | None, limit: int | None, as_json: bool) -> None:
-    """Score every stored photo that the run has not scored, here and now.
-
-    Scores are in the view `scored_photos`: a score in the label's unit, a tier, and the
-    probability of each tier. Running it again scores what is new.
-    """
-    _work("score", as_json, run_id=run_id, limit=limit)
-
-
-@click.command()
-@limit_option
-@show.json_option
-def enqueue_resolve_command(limit: int | None, as_json: bool) -> None:
-    """Leave resolving to workers: make a job, or add what is new to the active one."""
-    _enqueue("resolve", as_json, run_id=None, limit=limit)
-
-
-@click.command()
-@limit_option
-@show.json_option
-def enqueue_download_command(limit: int | None, as_json: bool) -> None:
-    """Leave downloading to workers: make a job, or add what is new to the active one."""
-    _enqueue("download", as_json, run_id=None, limit=limit)
-
-
-@click.command()
-@run_option
-@limit_option
-@show.json_option
-def enqueue_score_command(run_id: int | None, limit: int | None, as_json: bool) -> None:
-    """Leave scoring to workers: make a job, or add what is new to the active one."""
-    _enqueue("score", as_json, run_id=run_id, limit=limit)
-
-
-@click.command()
-@click.argument("job", type=click.IntRange(1, show.BIGGEST), required=False)
-@show.json_option
-def jobs_command(job: int | None, as_json: bool) -> None:
-    """List the jobs, newest first, or show JOB."""
     with open_rooms() as rooms, rooms.catalogue.read() as tx:
-        if job is not None:
-            jobs.get(tx, job)
-        rows = [asdict(progress) for progress in jobs.progress(tx, job)]
+        rows = [asdict(progress) for progress in jobs.progress(tx)]
     if as_json:
         show.data(rows)
         return
     columns = ("job", "stage", "state", "photos", "moved", "exited", "left", "open_batches")
     show.table(rows, (*columns, "message"), "No jobs yet; `popq enqueue-resolve` makes one.")
+
+
+@jobs_command.command("show")
+@_id_argument
+@show.json_option
+def _show(job: int, as_json: bool) -> None:
+    """Show job ID: its filter, batches, outcomes, rate, and who asked."""
+    with open_rooms() as rooms:
+        told = api.show_job(rooms, job)
+    if as_json:
+        show.data(told)
+        return
+    told["filter"] = describe(told["filter"])
+    told["batches_by_state"] = _counts(told["batches_by_state"])
+    told["outcomes"] = _counts(told["outcomes"])
+    for name, value in told.items():
+        if value not in (None, ""):
+            click.echo(f"{name:<18} {value}")
+
+
+def _counts(counted: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counted.items() if count)
+
+
+@jobs_command.command("pause")
+@_id_argument
+@show.json_option
+def _pause(job: int, as_json: bool) -> None:
+    """Hand out no more work of job ID; workers finish the photo they are at."""
+    _order(job, as_json, api.pause_job, f"Job {job} is paused; `popq jobs resume {job}` goes on.")
+
+
+@jobs_command.command("resume")
+@_id_argument
+@show.json_option
+def _resume(job: int, as_json: bool) -> None:
+    """Let paused job ID go on."""
+    _order(job, as_json, api.resume_job, f"Job {job} goes on.")
+
+
+@jobs_command.command("cancel")
+@_id_argument
+@show.json_option
+def _cancel(job: int, as_json: bool) -> None:
+    """End job ID for good; what is finished is kept, and its stage can be enqueued again."""
+    _order(job, as_json, api.cancel_job, f"Job {job} is cancelled; what is finished is kept.")
+
+
+def _order(job: int, as_json: bool, order: Callable[..., Any], text: str) -> None:
+    with open_rooms() as rooms:
+        order(rooms, job)
+        told = api.show_job(rooms, job)
+    if as_json:
+        show.data(told)
+        return
+    click.echo(text)
+    held = told["batches_by_state"]["leased"]
+    if held and told["state"] != "running":
+        show.note(f"Workers still hold {held:,} batches; each is put down within seconds.")
+
+
+@jobs_command.command("retry")
+@_id_argument
+@click.option(
+    "--reason",
+    type=click.Choice(sorted(GONE_REASONS | REJECTED_REASONS)),
+    help="Instead bring back the photos that it took out for this.",
+)
+@show.json_option
+def _retry(job: int, reason: str | None, as_json: bool) -> None:
+    """Enqueue the photos that job ID left after failed tries again, with fresh tries."""
+    with open_rooms() as rooms:
+        from popq import tasks  # noqa: PLC0415 - Celery, only where bells are rung
+
+        done = api.retry_job(rooms, job, reason)
+        stage = api.show_job(rooms, job)["stage"]
+        tasks.ring(rooms, stage, done.enqueued)
+        who = hint(rooms, stage)
+    if as_json:
+        show.data(asdict(done))
+        return
+    if done.enqueued.job is None:
+        left = "after failed tries" if reason is None else f"as {reason}"
+        click.echo(f"Nothing to retry: no photo of job {job} is left {left}.")
+        return
+    if reason is not None:
+        click.echo(f"{done.put_back:,} photos that left as {reason} are back.")
+    say_enqueued(stage, done.enqueued)
+    show.note(who)

@@ -17,6 +17,8 @@ json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON o
 BIGGEST: Final = 2**63 - 1
 #: Seconds between two lines of progress where lines cannot be overwritten.
 QUIET_S: Final = 5.0
+#: Below ten a minute, a rate is told by the hour.
+FEW_PER_SECOND: Final = 10 / 60
 
 
 def data(value: Any) -> None:
@@ -91,3 +93,22 @@ class Ticker:
         if self._open:
             click.echo(err=True)
             self._open = False
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in its one or two largest units: `42 s`, `3 min 5 s`, `12 d 4 h`."""
+    left = max(0, round(seconds))
+    counts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        counts.append((count, unit))
+    first = next((at for at, (count, _) in enumerate(counts) if count), len(counts) - 1)
+    shown = (f"{count:,} {unit}" for count, unit in counts[first : first + 2] if count)
+    return " ".join(shown) or "0 s"
+
+
+def rate(per_second: float) -> str:
+    """Return photos a second as a person reads them: a minute, or an hour where they are few."""
+    if per_second < FEW_PER_SECOND:
+        return f"{per_second * 3600:,.0f}/h"
+    return f"{per_second * 60:,.0f}/min"

@@ -29,6 +29,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 _SCRATCH = ".scratch"
 _PROBE = b"popq"
+#: What a disk without room says; it passes, as soon as there is room.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+WHEN_FULL = "Free space there: work goes on by itself, and nothing is lost."
 
 
 def key_for(sha256: str, format: str) -> str:  # noqa: A002 - what Pillow calls it
@@ -42,8 +45,8 @@ def key_for(sha256: str, format: str) -> str:  # noqa: A002 - what Pillow calls 
 class Store:
     """Photo files by key, under a folder or an fsspec URL; any number of threads may share one.
 
-    Every method raises `Misconfigured` when the store refuses (full, no permission) and
-    `ServiceDown` when it cannot be reached.
+    Every method raises `Misconfigured` when the store refuses (no permission) and `ServiceDown`
+    when it is full or cannot be reached: that passes.
     """
 
     def __init__(self, url: str) -> None:
@@ -167,8 +170,11 @@ class Store:
         except (ConnectionError, TimeoutError) as error:
             raise ServiceDown(f"the store {self} does not answer: {error}") from error
         except OSError as error:
-            message = f"the store {self} refuses {key}: {error}. Free space there, correct its"
-            raise Misconfigured(f"{message} permissions or set POPQ_STORE_URL.") from error
+            message = f"the store {self} refuses {key}: {error}."
+            if error.errno in FULL:
+                raise ServiceDown(f"{message} {WHEN_FULL}") from error
+            message += " Correct its permissions or set POPQ_STORE_URL."
+            raise Misconfigured(message) from error
 
 
 def write_whole(file: FileIO, data: bytes) -> None:

@@ -20,8 +20,17 @@ from popq.catalogue import batches, hosts, jobs, scores
 from popq.catalogue.batches import Failed, Lease, Move, Tally, WorkPhoto
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.scores import Scored
-from popq.catalogue.states import PhotoState, exit_for
-from popq.errors import LeaseLost, Misconfigured, Permanent, PopqError, Throttled, Transient
+from popq.catalogue.states import CLAIMABLE_JOBS, exit_for
+from popq.catalogue.work import FORWARD
+from popq.errors import (
+    LeaseLost,
+    Misconfigured,
+    Outcome,
+    Permanent,
+    PopqError,
+    Throttled,
+    Transient,
+)
 
 log = structlog.get_logger()
 
@@ -31,8 +40,6 @@ Result = Move | Failed | Scored
 #: A worker that has no result for so long is taken for dead: every size of a photo may be asked
 #: for, and each may drip for two minutes.
 LONGEST_PHOTO_S: Final = 900.0
-#: Where a stage takes a photo when all goes well (scoring leaves it where it is).
-_FORWARD: Final = {"resolve": PhotoState.RESOLVED, "download": PhotoState.STORED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,8 @@ class _Ledger:
         self.hosts = host_names
         self.pace = pace
         self.to_retry = False
+        #: Whether the job still runs, as of the last settle: somebody may pause or cancel it.
+        self.goes_on = True
         self._since = time.monotonic()
         self._clear()
 
@@ -168,10 +177,10 @@ class _Ledger:
     def settle(self, end: Callable[[Tx], None] | None = None) -> None:
         """Record what is finished; `end` closes the batch or hands it back in the same breath."""
         now = time.monotonic()
-        forward = _FORWARD.get(self.lease.stage)
+        moved = sum(move.state == FORWARD.get(self.lease.stage) for move in self.moves)
         tally = Tally(
-            moved=sum(move.state == forward for move in self.moves),
-            exited=sum(move.reason is not None for move in self.moves),
+            moved=moved,
+            exited=len(self.moves) - moved,
             failed=len(self.failures),
             bytes=sum(int(move.values.get("bytes") or 0) for move in self.moves),
             seconds=now - self._since,
@@ -182,12 +191,13 @@ class _Ledger:
             if self.scored and self.lease.run_id is not None:
                 wrote = scores.record(tx, self.lease.run_id, self.scored)
                 tally = replace(tally, moved=wrote)
-            batches.settle(tx, self.lease, self.moves, failures, tally, lease_s=lease_s)
+            state = batches.settle(tx, self.lease, self.moves, failures, tally, lease_s=lease_s)
             if self.moves:
                 for host in self.hosts:
                     hosts.calm(tx, host)
             if end is not None:
                 end(tx)
+        self.goes_on = state in CLAIMABLE_JOBS
         self._since = now
         self._clear()
 
@@ -273,6 +283,16 @@ def work_one(
     return True
 
 
+def close_abandoned(catalogue: Catalogue) -> None:
+    """Close batches of cancelled jobs whose workers died with them."""
+    with catalogue.read() as tx:
+        found = batches.abandoned(tx)
+    for job in found:
+        with catalogue.begin() as tx:
+            closed = batches.close_abandoned(tx, job)
+        log.info("abandoned batches closed", job=job, batches=closed)
+
+
 def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
     with catalogue.begin() as tx:
         jobs.pause(tx, job, why)
@@ -327,14 +347,22 @@ def _process(
 ) -> float | None:
     """Work through the photos; return the seconds after which the batch is due again, or None."""
     tried = {photo.id: photo.tries for photo in photos}
+    unanswered = set(tried)
     with closing(stage.process(photos, permits)) as results:
         for result in results:
             ledger.add(result, tried.get(result.photo, {}))
+            unanswered.discard(result.photo)
             heart.progress()
             if stop.is_set():
                 return 0.0
             if ledger.due():
                 ledger.settle()
+                if not ledger.goes_on:
+                    return 0.0
+    for photo in sorted(unanswered):
+        # Each photo of a batch is moved or counted, so that a batch cannot come round for ever.
+        silent = Failed(photo, Outcome.TRANSIENT, "the stage said nothing of it")
+        ledger.add(silent, tried[photo])
     if not ledger.to_retry:
         return None
     longest = max((sum(tries.values()) for tries in tried.values()), default=0)
@@ -345,9 +373,10 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
     lease = ledger.lease
     moved, failed = len(ledger.moves) + len(ledger.scored), len(ledger.failures)
     if back_in_s is None:
-        ledger.settle(lambda tx: batches.close(tx, lease))
+        ledger.settle(lambda tx: batches.close(tx, lease, ledger.pace.max_tries))
     else:
-        ledger.settle(lambda tx: batches.hand_back(tx, lease, back_in_s))
+        tries = ledger.pace.max_tries
+        ledger.settle(lambda tx: batches.hand_back(tx, lease, back_in_s, tries))
     log.info(
         "batch closed" if back_in_s is None else "batch handed back",
         stage=lease.stage,

@@ -19,8 +19,8 @@ from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import JobState
-from popq.errors import BadInput, Misconfigured, PopqError
-from popq.stages.batch import Pace, Stage, register_hosts, work_one
+from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
+from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
 
 log = structlog.get_logger()
 
@@ -84,6 +84,8 @@ class Drain:
             )
             if done:
                 return True
+        if job is None:
+            close_abandoned(self.catalogue)
         return False
 
     def _complain(self, stage: str, why: str) -> None:
@@ -147,6 +149,9 @@ class Drain:
                 except Misconfigured as error:
                     log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
                     self.stop.wait(SWEEP_S)
+                except ServiceDown as error:
+                    log.error("will try again", why=str(error))  # noqa: TRY400 - no stack needed
+                    self.stop.wait(SWEEP_S)
                 except PopqError as error:
                     log.warning("will try again", why=str(error))
                     self.stop.wait(SWEEP_S)
@@ -161,10 +166,14 @@ class Drain:
         for thread in workers:
             thread.join()
 
-    def work_for(self, seconds: float, job: int) -> bool:
-        """Work the job's batches for about so long; return whether work is left to claim now."""
+    def work_for(self, seconds: float, job: int, after_each: Callable[[], None]) -> bool:
+        """Work the job's batches for about so long; return whether work is left to claim now.
+
+        `after_each` is called after every batch.
+        """
         until = time.monotonic() + seconds
         while not self.stop.is_set() and self.step(job):
+            after_each()
             if time.monotonic() >= until:
                 return True
         return False

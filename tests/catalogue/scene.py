@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import insert, text
 
 from popq.catalogue import batches, datasets, jobs, runs
-from popq.catalogue.batches import Lease, Move, Tally
+from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Catalogue, bulk_insert
 from popq.catalogue.models import Base, Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
+from popq.errors import Outcome
 
 LEASE_S = 60.0
 DATASET = {
@@ -88,17 +89,16 @@ class Scene:
         with self.catalogue.read() as tx:
             return [photo.id for photo in batches.work(tx, lease, max_tries)]
 
-    def settle(self, lease: Lease, moves=(), failures=(), tally=None, lease_s=LEASE_S) -> None:
-        tally = tally or Tally(moved=len(moves), failed=len(failures))
+    def settle(self, lease: Lease, moves=(), failures=(), told=None, lease_s=LEASE_S) -> str:
+        told = told or tally(moves, failures)
         with self.catalogue.begin() as tx:
-            batches.settle(tx, lease, moves, failures, tally, lease_s=lease_s)
+            return batches.settle(tx, lease, moves, failures, told, lease_s=lease_s)
 
-    def close(self, lease: Lease, moves=(), failures=()) -> None:
-        """Settle and close in one transaction, as the engine does."""
-        tally = Tally(moved=len(moves), failed=len(failures))
+    def close(self, lease: Lease, moves=(), failures=(), max_tries=0) -> None:
+        """Settle and close in one transaction, as the engine does, when no tries are left."""
         with self.catalogue.begin() as tx:
-            batches.settle(tx, lease, moves, failures, tally, lease_s=LEASE_S)
-            batches.close(tx, lease)
+            batches.settle(tx, lease, moves, failures, tally(moves, failures), lease_s=LEASE_S)
+            batches.close(tx, lease, max_tries)
 
     def hand_back(self, lease: Lease, in_s: float = 0.0) -> None:
         with self.catalogue.begin() as tx:
@@ -165,6 +165,17 @@ def empty(catalogue: Catalogue) -> None:
 def moments(seed: int) -> dict[str, int]:
     names = ("sum_r", "sum_g", "sum_b", "square_r", "square_g", "square_b")
     return {"pixels": 65536, **{name: seed * 1000 + n for n, name in enumerate(names)}}
+
+
+def tally(moves, failures) -> Tally:
+    """Count as the engine does."""
+    exited = sum(move.reason is not None for move in moves)
+    return Tally(moved=len(moves) - exited, exited=exited, failed=len(failures))
+
+
+def gone(photo: int) -> Move:
+    note = Failed(photo, Outcome.GONE, "HTTP 410", 410)
+    return Move(photo, PhotoState.GONE, Outcome.GONE, note=note)
 
 
 def resolved(photo: int) -> Move:

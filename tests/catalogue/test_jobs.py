@@ -16,7 +16,9 @@ from popq.errors import BadInput, Outcome
 def ranges(scene, job, *, only_open=True):
     where = "AND state <> 'done'" if only_open else ""
     return scene.rows(
-        f"SELECT lo, hi, photos FROM batches WHERE job_id = :j {where} ORDER BY lo", j=job
+        "SELECT lo, hi, photos - moved - exited FROM batches"
+        f" WHERE job_id = :j {where} ORDER BY lo",
+        j=job,
     )
 
 
@@ -89,12 +91,14 @@ def test_what_is_added_reaches_over_no_open_batch(scene):
     assert not set(scene.work(held)) & set(scene.work(other))
 
 
-def test_limit_takes_the_first_photos_and_then_the_next(scene):
+def test_limit_takes_the_first_photos_and_holds_only_without_an_active_job(scene):
     photos = scene.photos(7)
     job = scene.enqueue(size=2, limit=3).job
     assert_covers_once(scene, job, photos[:3])
-    assert scene.enqueue(size=2, limit=3).photos == 3
-    assert_covers_once(scene, job, photos[:6])
+    with pytest.raises(BadInput, match="a limit would not hold"):
+        scene.enqueue(size=2, limit=3)
+    assert scene.enqueue(size=2).photos == 4
+    assert_covers_once(scene, job, photos)
 
 
 def test_a_new_job_takes_up_what_the_last_one_left(scene):
@@ -198,3 +202,214 @@ def test_a_doorbell_rings_once_in_a_while(scene):
         jobs.pause(tx, job, "no")
     scene.do("UPDATE jobs SET rung = 0")
     assert not ring()
+
+
+OWNER = {"owner": "1@N00"}
+
+
+def leases_of(scene, job):
+    return list(iter(lambda: scene.claim(job), None))
+
+
+def test_a_filter_narrows_the_work_also_inside_its_ranges(scene):
+    photos = scene.photos(9)  # of three owners in turn, labelled 0 to 8
+    job = scene.enqueue(size=2, only=OWNER).job
+    leases = leases_of(scene, job)
+    assert [scene.work(lease) for lease in leases] == [[photos[1], photos[4]], [photos[7]]]
+    for lease in leases:
+        scene.close(lease, [resolved(photo) for photo in scene.work(lease)])
+    with scene.catalogue.read() as tx:
+        (told,) = jobs.progress(tx)
+    assert (told.state, told.photos, told.moved, told.left) == ("done", 3, 3, 0)
+    other = scene.enqueue(only={"min_label": 6.5})
+    assert scene.work(scene.claim(other.job)) == [photos[8]]
+
+
+def test_a_filtered_request_joins_a_job_of_the_same_filter_or_of_none(scene):
+    scene.photos(6)
+    job = scene.enqueue(only=OWNER).job
+    scene.photos(3)
+    again = scene.enqueue(only=OWNER)
+    assert (again.job, again.photos, again.new, again.widened) == (job, 1, False, False)
+    with scene.catalogue.begin() as tx:
+        jobs.finish(tx, job, JobState.CANCELLED)
+    whole = scene.enqueue()
+    assert scene.enqueue(only=OWNER).job == whole.job
+    with scene.catalogue.read() as tx:
+        assert jobs.get(tx, whole.job).filter == {}
+
+
+def test_a_request_for_all_widens_a_filtered_job_whose_batches_then_hold_all(scene):
+    photos = scene.photos(9)
+    job = scene.enqueue(size=2, only=OWNER).job
+    held = scene.claim(job)
+    made = scene.enqueue(size=10)
+    assert (made.job, made.widened, made.new) == (job, True, False)
+    assert_covers_once(scene, job, photos)
+    # Its holder loaded the owner's photos only: the batch comes round for the others.
+    scene.close(held, [resolved(photo) for photo in scene.work(held)], max_tries=3)
+    left = {photo for lease in leases_of(scene, job) for photo in scene.work(lease)}
+    assert left == {photo for photo, state in scene.states().items() if state == "listed"}
+
+
+def test_two_filters_are_refused_with_what_to_do(scene):
+    scene.photos(6)
+    job = scene.enqueue(only=OWNER).job
+    before = scene.everything()
+    with pytest.raises(BadInput, match=f"photos of 1@N00.*labelled 2 or more.*cancel {job}"):
+        scene.enqueue(only={"min_label": 2.0})
+    assert scene.everything() == before
+
+
+def test_what_was_left_is_taken_up_in_its_batch_and_counted_once(scene):
+    photos = scene.photos(3)
+    job = scene.enqueue(size=2).job
+    lease = scene.claim(job)
+    failed = Failed(photos[1], Outcome.TRANSIENT, "reset")
+    scene.close(lease, [resolved(photos[0])], [failed])
+    assert scene.enqueue(max_tries=1).photos == 0  # its only try is used up
+    assert scene.enqueue(max_tries=2).photos == 1
+    for lease in leases_of(scene, job):
+        scene.close(lease, [resolved(photo) for photo in scene.work(lease)])
+    with scene.catalogue.read() as tx:
+        (told,) = jobs.progress(tx)
+    assert (told.photos, told.moved, told.left, told.batches) == (3, 3, 0, 2)
+
+
+def test_photos_that_another_door_moved_are_not_counted(scene):
+    photos = scene.photos(3)
+    lease = scene.claim(scene.enqueue().job)
+    scene.do("UPDATE photos SET state = 'resolved', image_url = 'x' WHERE id = :p", p=photos[0])
+    scene.close(lease, [resolved(photo) for photo in photos])
+    assert scene.rows('SELECT photos, moved, exited, "left" FROM batches') == [(2, 2, 0, 0)]
+
+
+# Streaming.
+
+
+def streaming(scene, size=2, **options):
+    made = scene.enqueue(size=size, then=("download", 250), **options)
+    return made.job, made.then.job
+
+
+def state_of(scene, job):
+    return scene.scalar("SELECT state FROM jobs WHERE id = :j", j=job)
+
+
+def test_what_a_batch_resolved_is_the_next_jobs_in_the_same_moment(scene):
+    photos = scene.photos(4)
+    up, down = streaming(scene)
+    assert ranges(scene, down) == []
+    assert state_of(scene, down) == "queued"
+    lease = scene.claim(up)
+    scene.settle(lease, [resolved(photos[0])])
+    assert ranges(scene, down) == []
+    scene.hand_back(lease)
+    assert ranges(scene, down) == [(photos[0], photos[0], 1)]
+    scene.close(scene.claim(down), [stored(photos[0])])
+    assert state_of(scene, down) == "running"  # more will come
+    for lease in leases_of(scene, up):
+        scene.close(lease, [resolved(photo) for photo in scene.work(lease)], max_tries=3)
+    assert state_of(scene, up) == "done"
+    assert_covers_once(scene, down, photos[1:])
+    for lease in leases_of(scene, down):
+        scene.close(lease, [stored(photo) for photo in scene.work(lease)])
+    assert state_of(scene, down) == "done"
+    assert set(scene.states().values()) == {"stored"}
+
+
+def test_a_photo_resolved_behind_a_downloaders_back_keeps_its_batch_open(scene):
+    before = scene.photos(1, "resolved")
+    photos = scene.photos(2)
+    after = scene.photos(1, "resolved")
+    up, down = streaming(scene)
+    held = scene.claim(down)
+    assert scene.work(held) == before + after
+    scene.close(scene.claim(up), [resolved(photo) for photo in photos], max_tries=3)
+    assert state_of(scene, up) == "done"
+    assert len(ranges(scene, down)) == 1  # no second batch over the same photos
+    scene.close(held, [stored(photo) for photo in before + after], max_tries=3)
+    again = scene.claim(down)
+    assert (again.batch, scene.work(again)) == (held.batch, photos)
+    scene.close(again, [stored(photo) for photo in photos], max_tries=3)
+    assert state_of(scene, down) == "done"
+    assert scene.rows("SELECT photos, moved FROM batches WHERE job_id = :j", j=down) == [(4, 4)]
+
+
+@pytest.mark.parametrize("how", [JobState.DONE, JobState.CANCELLED, JobState.FAILED])
+def test_the_next_job_ends_with_the_one_that_fed_it_however_that_ends(scene, how):
+    scene.photos(2)
+    up, down = streaming(scene)
+    with scene.catalogue.begin() as tx:
+        jobs.pause(tx, up, "paused by bob")
+        assert not jobs.finish_if_over(tx, down)  # a pause is no end
+        jobs.finish(tx, up, how)
+    assert state_of(scene, down) == "done"
+
+
+def test_the_two_last_batches_of_both_jobs_closed_at_once_end_both(scene):
+    for _ in range(5):
+        (photo,), (other,) = scene.photos(1), scene.photos(1, "resolved")
+        up, down = streaming(scene)
+        first, second = scene.claim(up), scene.claim(down)
+        left = Failed(photo, Outcome.TRANSIENT, "reset")
+        at_once(
+            lambda lease=first, left=left: scene.close(lease, failures=[left]),
+            lambda lease=second, photo=other: scene.close(lease, [stored(photo)]),
+        )
+        assert (state_of(scene, up), state_of(scene, down)) == ("done", "done")
+        scene.do("UPDATE photos SET state = 'gone', reason = 'gone' WHERE state = 'listed'")
+
+
+def test_both_jobs_worked_by_many_at_once_lose_nothing_and_do_not_jam(scene):
+    scene.photos(30)
+    up, down = streaming(scene, size=3)
+
+    def work(job, move):
+        for _ in range(400):
+            if (lease := scene.claim(job)) is None:
+                if state_of(scene, job) == "done":
+                    return
+                continue
+            scene.close(lease, [move(photo) for photo in scene.work(lease)], max_tries=3)
+
+    steps = [lambda: work(up, resolved), lambda: work(down, stored)]
+    at_once(*steps, *steps, lambda: streaming(scene), lambda: streaming(scene))
+    while (lease := scene.claim(down)) is not None:
+        scene.close(lease, [stored(photo) for photo in scene.work(lease)], max_tries=3)
+    assert set(scene.states().values()) == {"stored"}
+    with scene.catalogue.read() as tx:
+        told = {one.job: one for one in jobs.progress(tx)}
+    assert {one.state for one in told.values()} == {"done"}
+    assert [told[job].photos for job in (up, down)] == [30, 30]
+    assert [told[job].moved for job in (up, down)] == [30, 30]
+
+
+def test_what_a_poisonous_batch_had_finished_is_handed_on_when_it_is_halved(scene):
+    photos = scene.photos(4)
+    up, down = streaming(scene, size=4)
+    for _ in range(3):
+        lease = scene.claim(up)
+        scene.expire(lease)
+    scene.do("UPDATE photos SET state = 'resolved', image_url = 'x' WHERE id = :p", p=photos[0])
+    assert scene.claim(up).lo == photos[1]
+    assert ranges(scene, down) == [(photos[0], photos[0], 1)]
+
+
+def test_a_stream_takes_up_what_is_resolved_already_but_not_beyond_a_limit(scene):
+    done = scene.photos(3, "resolved")
+    scene.photos(2)
+    made = scene.enqueue(then=("download", 250), limit=1)
+    assert (made.photos, made.then.photos, made.then.new) == (1, 0, True)
+    with scene.catalogue.begin() as tx:
+        jobs.finish(tx, made.job, JobState.CANCELLED)
+    again = scene.enqueue(then=("download", 250))
+    assert (again.photos, again.then.photos) == (2, len(done))
+
+
+def test_without_anything_to_resolve_what_is_resolved_is_downloaded(scene):
+    scene.photos(3, "resolved")
+    made = scene.enqueue(then=("download", 250))
+    assert (made.job, made.then.photos, made.then.new) == (None, 3, True)
+    nothing = scene.enqueue("download", then=None, only={"owner": "nobody"})
+    assert nothing.photos == 0

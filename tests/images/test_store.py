@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -239,3 +241,19 @@ def test_relative_folders_stay_where_the_process_started(tmp_path, monkeypatch, 
     monkeypatch.chdir(other)
     store.put(photo, KEY)
     assert (tmp_path / "photos" / KEY).exists()
+
+
+class _Full(MemoryFileSystem):
+    """A store without room."""
+
+    protocol = "full"
+    store: ClassVar[dict] = {}
+
+    def put_file(self, lpath, rpath, **_):
+        raise OSError(errno.ENOSPC, "No space left on device", rpath)
+
+
+def test_a_store_that_is_full_needs_no_person(photo):
+    fsspec.register_implementation("full", _Full, clobber=True)
+    with pytest.raises(ServiceDown, match=r"No space left.*work goes on by itself"):
+        Store("full://photos").put(photo, KEY)

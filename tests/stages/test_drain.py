@@ -7,7 +7,7 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
-from popq.catalogue import jobs
+from popq.catalogue import batches, jobs
 from popq.errors import BadInput, ServiceDown
 from popq.flickr.fake.faults import Fault, Faults
 
@@ -85,8 +85,10 @@ def test_results_are_settled_while_the_batch_goes_on(tmp_path):
 def test_work_for_says_whether_work_is_left(home):
     job = enqueue(home)
     drain = home.rooms.drain("resolve")
-    assert drain.work_for(0.0, job)
-    assert not drain.work_for(60.0, job)
+    batches = []
+    assert drain.work_for(0.0, job, lambda: batches.append(1))
+    assert not drain.work_for(60.0, job, lambda: batches.append(1))
+    assert len(batches) == 3
     assert home.sql("SELECT state FROM jobs") == [("done",)]
 
 
@@ -226,3 +228,122 @@ def test_a_limit_beside_an_active_job_is_refused(home):
 def test_nothing_to_do_makes_no_job(home):
     assert api.work(home.rooms, "download", on_progress=quiet) is None
     assert home.sql("SELECT count(*) FROM jobs") == [(0,)]
+
+
+# Orders, filters and streams, as workers meet them.
+
+
+def in_the_middle(drain, stage, after, action):
+    """Let `action` happen when the stage has finished so many photos of a batch."""
+    worked = drain.stage(stage, None)
+    process = worked.process
+
+    def disturbed(photos, permits):
+        for number, result in enumerate(process(photos, permits)):
+            if number == after:
+                action()
+            yield result
+
+    worked.process = disturbed
+
+
+@pytest.mark.parametrize("order", [api.pause_job, api.cancel_job])
+def test_a_worker_notices_an_order_at_its_next_settle_and_keeps_what_is_finished(tmp_path, order):
+    with house(tmp_path, small_world(20), settle_every_s=1e-9) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job = enqueue(home)
+        drain = home.rooms.drain("resolve")
+        in_the_middle(drain, "resolve", 4, lambda: order(home.rooms, job))
+        assert drain.step(job)
+        assert not drain.step(job)
+        told = api.show_job(home.rooms, job)
+        assert (told["moved"], told["batches_by_state"]["leased"]) == (5, 0)
+        if order is api.cancel_job:
+            assert (told["state"], told["open_batches"], told["left"]) == ("cancelled", 0, 15)
+            assert api.work(home.rooms, "resolve", on_progress=quiet).photos == 15
+        else:
+            assert (told["state"], told["open_batches"], told["photos"]) == ("paused", 1, 20)
+            api.resume_job(home.rooms, job)
+            assert api.work(home.rooms, "resolve", on_progress=quiet).moved == 20
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+        assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
+
+
+def test_photos_imported_in_the_middle_of_a_job_join_it_when_they_are_enqueued(home, tmp_path):
+    """Import, pause and resume while a job runs: each photo is asked for once."""
+    job = enqueue(home, size=10)
+    drain = home.rooms.drain("resolve")
+    more = tmp_path / "more"
+    more.mkdir()
+    world = small_world(70)
+
+    def import_more():
+        for photo in list(world.photos.values())[60:]:
+            home.flickr.world.add(photo)
+        api.import_list(home.rooms, home.list_files(more))
+        assert home.rooms.enqueue("resolve", by="bob").photos == 10
+
+    in_the_middle(drain, "resolve", 3, import_more)
+    assert drain.step(job)
+    done = api.work(home.rooms, "resolve", on_progress=quiet)
+    assert (done.job, done.photos, done.moved, done.left) == (job, 70, 70, 0)
+    assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
+
+
+def test_a_stage_that_passes_over_a_photo_uses_up_its_tries(tmp_path):
+    with house(tmp_path, small_world(3), retry_wait_s=0, max_tries=2, io_threads=1) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job = enqueue(home)
+        drain = home.rooms.drain("resolve")
+        stage = drain.stage("resolve", None)
+        process = stage.process
+        stage.process = lambda photos, permits: process(photos[1:], permits)
+        while drain.step(job):
+            pass
+        told = api.show_job(home.rooms, job)
+        assert (told["state"], told["moved"], told["left"]) == ("done", 2, 1)
+        assert told["outcomes"] == {"transient": 2}
+
+
+def test_only_an_owners_photos_are_worked(home):
+    done = api.work(home.rooms, "resolve", only={"owner": "10000002@N00"}, on_progress=quiet)
+    assert (done.photos, done.moved) == (10, 10)
+    asked = home.flickr.counters()["api_calls_per_photo"]
+    assert {(int(photo) - FIRST_ID) // 7 % 6 for photo in asked} == {2}
+
+
+def test_a_stream_downloads_what_is_resolved_while_it_resolves(home):
+    made = home.rooms.enqueue("resolve", then="download", by="bob")
+    stop = threading.Event()
+    served = threading.Thread(target=api.serve, args=(home.rooms, "io", stop))
+    served.start()
+    try:
+        ended = [
+            api.follow(home.rooms, job, on_progress=quiet) for job in (made.job, made.then.job)
+        ]
+    finally:
+        stop.set()
+        served.join()
+    assert [(job.state, job.moved, job.left) for job in ended] == [("done", 60, 0)] * 2
+    assert [job.photos for job in ended] == [60, 60]
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
+    counters = home.flickr.counters()
+    assert set(counters["api_calls_per_photo"].values()) == {1}
+
+
+def test_a_batch_of_a_cancelled_job_whose_worker_died_is_closed_by_the_sweep(home):
+    job = enqueue(home, size=60)
+    with home.rooms.catalogue.begin() as tx:
+        batches.claim(tx, job, "dead", 0.0)
+    api.cancel_job(home.rooms, job)
+    assert not home.rooms.drain("resolve").step()
+    told = api.show_job(home.rooms, job)
+    assert (told["batches_by_state"]["done"], told["photos"], told["left"]) == (1, 60, 60)
+
+
+def test_a_preview_says_how_long_and_changes_nothing(home):
+    told = api.preview(home.rooms, "resolve", only={"owner": "10000002@N00"})
+    assert (told["photos"], told["batches"], told["seconds"]) == (10, 1, pytest.approx(0.01))
+    assert api.preview(home.rooms, "download", after=60)["seconds"] == pytest.approx(0.06)
+    assert home.sql("SELECT count(*) FROM jobs") == [(0,)]
+    assert home.flickr.counters()["api_calls_per_photo"] == {}
