@@ -20,10 +20,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    Double,
+    Select,
+    Text,
     Update,
     and_,
     bindparam,
@@ -32,13 +37,14 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal,
     literal_column,
     select,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from popq.catalogue import jobs, ranges
+from popq.catalogue import jobs, ranges, steps
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
 from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState, PhotoState
@@ -47,8 +53,6 @@ from popq.errors import LeaseLost, Outcome
 
 #: A batch whose lease ran out this often is halved, or its lone photo given up.
 POISON_EXPIRIES: Final = 3
-#: Which time a photo's row keeps of its arrival in a state.
-_STAMPS: Final = {PhotoState.RESOLVED: "resolved_at", PhotoState.STORED: "stored_at"}
 #: Outcomes that are final after fewer tries than a job allows, since the photo is at fault.
 FINAL_AFTER: Final = {Outcome.CORRUPT: 3}
 
@@ -133,8 +137,13 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
             return shortened
 
 
-def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[int, int, int, int, int]:
-    """Return the statement of a claim; a test reads its plan on both databases."""
+@cache
+def take() -> ReturningUpdate[int, int, int, int, int]:
+    """Return the statement of a claim, of :job by :worker for :lease_s seconds.
+
+    It is put together once; a test reads its plan on both databases.
+    """
+    job = bindparam("job", type_=BigInteger)
     # Literals, not parameters: the partial index serves only a condition that it can recognise.
     open_ = Batch.state != literal_column("'done'")
     # A subquery is evaluated once, so that the index can end the search at what is due.
@@ -154,9 +163,9 @@ def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[int, int, int
         .where(Batch.id == first.c.id)
         .values(
             state=BatchState.LEASED,
-            worker=worker,
+            worker=bindparam("worker", type_=Text),
             term=Batch.term + 1,
-            due=db_now() + lease_s,
+            due=db_now() + bindparam("lease_s", type_=Double),
             expiries=Batch.expiries + expired,
         )
         .returning(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries)
@@ -164,12 +173,13 @@ def take(job: int, worker: str, lease_s: float) -> ReturningUpdate[int, int, int
 
 
 def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
-    row = tx.execute(take(job, worker, lease_s)).one_or_none()
+    row = tx.execute(take(), {"job": job, "worker": worker, "lease_s": lease_s}).one_or_none()
     if row is None:
         return None
-    start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
-    tx.execute(start.values(state=JobState.RUNNING))
     of = jobs.get(tx, job)
+    if of.state == JobState.QUEUED:
+        start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
+        tx.execute(start.values(state=JobState.RUNNING))
     span, filter_ = (row.lo, row.hi), of.filter
     return Lease(row.id, job, of.stage, of.run_id, *span, row.term, row.expiries, filter_)
 
@@ -218,17 +228,35 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
 
     A photo whose tries in the job are used up is left out, unless `max_tries` is None.
     """
+    query = _load(lease.stage, lease.run_id, tuple(lease.only.items()))
+    tried = jobs.tries(tx, lease.job, lease.lo, lease.hi)
+    rows = tx.execute(query, {"lo": lease.lo, "hi": lease.hi}).all()
+    photos = [WorkPhoto(*row, tries=tried.get(row[0], {})) for row in rows]
+    if max_tries is None:
+        return photos
+    return [photo for photo in photos if not used_up(photo.tries, max_tries)]
+
+
+#: The photos of :lo to :hi.
+_IN_RANGE: Final = Photo.id.between(bindparam("lo", type_=BigInteger), bindparam("hi"))
+
+
+# Statements that every batch needs are put together once: that takes longer than to run them.
+@lru_cache(maxsize=64)
+def _load(stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...]) -> Any:
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key)
-    in_range = Photo.id.between(lease.lo, lease.hi)
-    query = select(*columns, *more).where(in_range, work_of(lease.stage, lease.run_id, lease.only))
-    tried = jobs.tries(tx, lease.job, lease.lo, lease.hi)
-    photos = (
-        WorkPhoto(*row, tries=tried.get(row.id, {})) for row in tx.execute(query.order_by(Photo.id))
-    )
-    if max_tries is None:
-        return list(photos)
-    return [photo for photo in photos if not used_up(photo.tries, max_tries)]
+    work = work_of(stage, run_id, dict(only))
+    return select(*columns, *more).where(_IN_RANGE, work).order_by(Photo.id)
+
+
+@lru_cache(maxsize=64)
+def _count(
+    stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], job: int, max_tries: int
+) -> Select[int, int]:
+    untried = func.count(Photo.id).filter(~spent(job, max_tries))
+    work = work_of(stage, run_id, dict(only))
+    return select(func.count(Photo.id), untried).where(_IN_RANGE, work)
 
 
 def settle(
@@ -246,23 +274,10 @@ def settle(
     Returns the job's state: a worker goes on only while its job is running. Raises `LeaseLost`
     before writing anything if the batch has a newer term.
     """
-    job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
-    renew = (
-        update(Batch)
-        .where(Batch.id == lease.batch, Batch.term == lease.term)
-        .where(Batch.state == BatchState.LEASED)
-        .values(
-            due=db_now() + lease_s,
-            moved=Batch.moved + tally.moved,
-            exited=Batch.exited + tally.exited,
-            failed=Batch.failed + tally.failed,
-            bytes=Batch.bytes + tally.bytes,
-            seconds=Batch.seconds + tally.seconds,
-        )
-    )
-    if tally.moved or tally.exited:
-        renew = renew.values(expiries=0)  # a worker that gets on is not killed by its photos
-    state = tx.execute(renew.returning(job_state)).scalar_one_or_none()
+    counted = {f"b_{name}": count for name, count in dataclasses.asdict(tally).items()}
+    held = {"b_batch": lease.batch, "b_term": lease.term, "b_lease_s": lease_s}
+    renew = _renew(gets_on=bool(tally.moved or tally.exited))
+    state = tx.execute(renew, held | counted).scalar_one_or_none()
     if state is None:
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
@@ -285,6 +300,19 @@ def settle(
     return JobState(state)
 
 
+@cache
+def _renew(*, gets_on: bool) -> ReturningUpdate[str]:
+    added = {name: Batch.__table__.c[name] for name in Tally.__slots__}
+    values = {name: old + bindparam(f"b_{name}", type_=old.type) for name, old in added.items()}
+    values["due"] = db_now() + bindparam("b_lease_s", type_=Double)
+    if gets_on:
+        values["expiries"] = literal(0)  # a worker that gets on is not killed by its photos
+    job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
+    mine = (Batch.id == bindparam("b_batch"), Batch.term == bindparam("b_term"))
+    renew = update(Batch).where(*mine, Batch.state == BatchState.LEASED).values(values)
+    return renew.returning(job_state)
+
+
 def _uncount(tx: Tx, lease: Lease, moves: Sequence[Move]) -> None:
     """Take moves that came to nothing out of the batch's counts: another door was quicker."""
     if moves:
@@ -298,26 +326,17 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
     if not moves:
         return set()
     start = START[stage]
-    ids = [move.photo for move in moves]
-    still = select(Photo.id).where(Photo.id.in_(ids), Photo.state == start).order_by(Photo.id)
-    # In order of ids, as everybody locks photos, so that no two wait for each other.
-    movable = set(tx.execute(still.with_for_update(key_share=True)).scalars())
-    groups: dict[tuple[str | None, tuple[str, ...]], list[dict[str, Any]]] = {}
+    movable = steps.lock(tx, start, [move.photo for move in moves])
+    groups: dict[tuple[PhotoState, Outcome | None], dict[int, dict[str, Any]]] = {}
     moments = []
     for move in moves:
         if move.photo not in movable:
             continue
-        values = {"state": move.state, "reason": move.reason, **move.values}
-        row = {"b_id": move.photo} | {f"b_{name}": value for name, value in values.items()}
-        groups.setdefault((_STAMPS.get(move.state), tuple(values)), []).append(row)
+        groups.setdefault((move.state, move.reason), {})[move.photo] = move.values
         if move.moments is not None:
             moments.append({"photo_id": move.photo, **move.moments})
-    for (stamp, names), rows in groups.items():
-        columns: dict[str, Any] = {name: bindparam(f"b_{name}") for name in names}
-        if stamp is not None:
-            columns[stamp] = func.now()
-        same = Photo.id == bindparam("b_id")
-        tx.execute(update(Photo).where(same, Photo.state == start).values(columns), rows)
+    for to, values in groups.items():
+        steps.write(tx, start, to, values)
     if moments:
         # A photo that lost its file and is stored again has sums of the lost one.
         again = [row["photo_id"] for row in moments]
@@ -331,7 +350,7 @@ def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -
 
     Closes it if its job is over. What it finished goes to the downstream job, if there is one.
     """
-    job = jobs.lock(tx, lease.job)
+    job = jobs.share(tx, lease.job)
     if job.state not in ACTIVE_JOBS:
         close(tx, lease, max_tries or 0)
     elif _put_down(tx, lease, _ready(in_s)):
@@ -345,21 +364,16 @@ def close(tx: Tx, lease: Lease, max_tries: int) -> None:
     work after its worker had loaded them. A worker moves each photo that it loads or counts a try,
     so this ends.
     """
-    job = jobs.lock(tx, lease.job)
-    in_range, is_work = (
-        Photo.id.between(lease.lo, lease.hi),
-        work_of(job.stage, job.run_id, job.filter),
-    )
-    more = func.count(Photo.id).filter(~spent(job.id, max_tries))
-    count = select(func.count(Photo.id), more).where(in_range, is_work)
-    left, untried = tx.execute(count).one()
+    job = jobs.share(tx, lease.job)
+    count = _count(job.stage, job.run_id, tuple(job.filter.items()), job.id, max_tries)
+    left, untried = tx.execute(count, {"lo": lease.lo, "hi": lease.hi}).one()
     if untried and job.state in ACTIVE_JOBS:
         put = _ready(0.0).values(photos=Batch.moved + Batch.exited + left)
     else:
         put = ranges.closing(left)
     if _put_down(tx, lease, put):
         jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
-        jobs.finish_if_over(tx, lease.job)
+        jobs.finish_if_over(tx, lease.job, wait=False)
 
 
 def _ready(in_s: float) -> Update:

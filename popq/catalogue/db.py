@@ -88,7 +88,12 @@ class Catalogue:
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = _engine(self.url, begin="BEGIN IMMEDIATE" if self.is_sqlite else None)
-        self._reader = _engine(self.url, begin="BEGIN") if self.is_sqlite else self._writer
+        if self.is_sqlite:
+            self._reader = _engine(self.url, begin="BEGIN")
+        else:
+            # Each statement has a snapshot of its own there anyway: a transaction around readings
+            # would cost two round trips, and be held open by whoever dawdles between them.
+            self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -125,7 +130,10 @@ class Catalogue:
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
-        """Open a reading transaction; errors as in `begin`."""
+        """Open a connection for reading; errors as in `begin`.
+
+        On SQLite all that it reads is of one moment, on PostgreSQL what one statement reads.
+        """
         self._must_exist()
         with _errors_of(self), self._reader.connect() as tx:
             yield tx
@@ -204,9 +212,11 @@ def insert_or_keep(tx: Tx, model: Any) -> Any:
 
 
 def _parse(url: str) -> URL:
-    use = "use sqlite:///FILE or postgresql+psycopg://…."
+    use = "use sqlite:///FILE or postgresql://USER@HOST/NAME."
     try:
         parsed = make_url(url)
+        if parsed.drivername in {"postgres", "postgresql"}:  # as hosts of databases give them out
+            parsed = parsed.set(drivername="postgresql+psycopg")
         dialect = parsed.get_dialect()
         known = (dialect.name, dialect.driver) in {
             ("sqlite", "pysqlite"),

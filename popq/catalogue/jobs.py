@@ -18,7 +18,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from popq.catalogue import ranges
@@ -267,7 +277,7 @@ def get(tx: Tx, job: int) -> Any:
 
     `BadInput` when unknown.
     """
-    return _row(tx, job, select(*_COLUMNS))
+    return _row(tx, job, _GET)
 
 
 def lock(tx: Tx, job: int) -> Any:
@@ -276,17 +286,40 @@ def lock(tx: Tx, job: int) -> Any:
     Not with the strongest lock: rows of `failures` written before hold the job's key, and two that
     hold it may not wait for each other.
     """
-    return _row(tx, job, select(*_COLUMNS).with_for_update(key_share=True))
+    return _row(tx, job, _LOCK)
 
 
-_COLUMNS: Final = (
-    *(Job.id, Job.stage, Job.run_id, Job.filter),
-    *(Job.state, Job.then_id, Job.message),
+def share(tx: Tx, job: int) -> Any:
+    """Return the job's row as `lock` does, held together with others that share it.
+
+    So any number of workers close batches at once, each waiting for the disk beside the others,
+    but nobody enqueues, cancels or ends the job meanwhile.
+    """
+    return _row(tx, job, _SHARE)
+
+
+# Statements of every settle are put together once: that takes longer than to run them.
+_MINE: Final = bindparam("job", type_=BigInteger)
+_GET: Final = select(
+    *(Job.id, Job.stage, Job.run_id, Job.filter, Job.state, Job.then_id, Job.message)
+).where(Job.id == _MINE)
+_LOCK: Final = _GET.with_for_update(key_share=True)
+_SHARE: Final = _GET.with_for_update(read=True)
+_UNHELD: Final = _GET.with_for_update(key_share=True, skip_locked=True)
+#: Whether the job has an open batch, or another job that hands on to it.
+_GOES_ON: Final = select(
+    exists().where(Batch.job_id == _MINE, Batch.state != literal_column("'done'"))
+    | exists().where(Job.then_id == _MINE, Job.state.in_(ACTIVE_JOBS))
+)
+_TRIES: Final = (
+    select(Failure.photo_id, Failure.outcome, func.count())
+    .where(Failure.job_id == _MINE, Failure.photo_id.between(bindparam("lo"), bindparam("hi")))
+    .group_by(Failure.photo_id, Failure.outcome)
 )
 
 
 def _row(tx: Tx, job: int, query: Any) -> Any:
-    row = tx.execute(query.where(Job.id == job)).one_or_none()
+    row = tx.execute(query, {"job": job}).one_or_none()
     if row is None:
         raise BadInput(f"There is no job {job}; `popq jobs` lists those there are.")
     return row
@@ -336,29 +369,32 @@ def finish(tx: Tx, job: int, state: JobState) -> None:
         finish_if_over(tx, then)
 
 
-def finish_if_over(tx: Tx, job: int) -> bool:
-    """End the job when its last batch is closed and nobody hands on to it; return if it is over."""
-    # The lock makes two workers that close the last two batches take turns, so one of them sees.
+def finish_if_over(tx: Tx, job: int, *, wait: bool = True) -> bool:
+    """End the job when its last batch is closed and nobody hands on to it; return if it is over.
+
+    Without `wait` it is left alone while somebody else holds its row: whoever looks next ends it.
+    """
+    if _goes_on(tx, job):
+        return False
+    if not wait and tx.execute(_UNHELD, {"job": job}).first() is None:
+        return False
     state = lock(tx, job).state
     if state not in ACTIVE_JOBS:
         return True
-    still_open = exists().where(Batch.job_id == job, Batch.state != BatchState.DONE)
-    fed = exists().where(Job.then_id == job, Job.state.in_(ACTIVE_JOBS))
-    if tx.execute(select(still_open | fed)).scalar_one():
+    if _goes_on(tx, job):
         return False
     finish(tx, job, JobState.DONE)
     return True
 
 
+def _goes_on(tx: Tx, job: int) -> bool:
+    return bool(tx.execute(_GOES_ON, {"job": job}).scalar_one())
+
+
 def tries(tx: Tx, job: int, lo: int, hi: int) -> dict[int, dict[str, int]]:
     """Return the failed tries in the job of each photo in the range, by outcome."""
-    query = (
-        select(Failure.photo_id, Failure.outcome, func.count())
-        .where(Failure.job_id == job, Failure.photo_id.between(lo, hi))
-        .group_by(Failure.photo_id, Failure.outcome)
-    )
     counts: dict[int, dict[str, int]] = {}
-    for photo, outcome, count in tx.execute(query):
+    for photo, outcome, count in tx.execute(_TRIES, {"job": job, "lo": lo, "hi": hi}):
         counts.setdefault(photo, {})[outcome] = count
     return counts
 

@@ -270,6 +270,10 @@ def work_one(
         due_s = batches.next_due_s(tx, job)
     if refused is not None:
         _stop_job(catalogue, job, refused)
+    if due_s is None:
+        # Two that closed its last batches at once each took the other's for open.
+        with catalogue.begin() as tx:
+            jobs.finish_if_over(tx, job)
     if not ready or due_s is None or due_s > 0:
         return False
     with catalogue.begin() as tx:
