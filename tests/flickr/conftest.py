@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 
 import pytest
 import requests
@@ -125,5 +126,23 @@ def fetch(fake, session):
             base or fake.image_url, photo.server, photo.flickr_id, secret or photo.secret, size
         )
         return session.get(url, allow_redirects=False)
+
+    return get
+
+
+@pytest.fixture
+def wire(fake):
+    """Send one GET by a bare socket and read until the server closes.
+
+    Gives the lines of the answer's head and the bytes behind it, exactly as they came.
+    """
+
+    def get(path, *headers):
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{fake.port}", "Connection: close"]
+        with socket.create_connection(("127.0.0.1", fake.port), timeout=30) as connection:
+            connection.sendall("\r\n".join([*lines, *headers, "", ""]).encode())
+            with connection.makefile("rb") as stream:
+                head, _, body = stream.read().partition(b"\r\n\r\n")
+        return head.decode().split("\r\n"), body
 
     return get
