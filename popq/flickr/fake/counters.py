@@ -1,8 +1,6 @@
 """What clients did to the fake Flickr, counted, so that a test can assert good manners.
 
-Memory is bounded: of each key or address the last 500,000 times are kept, 500,000 pairs of photo
-and kind, 250,000 nonces, and a thousand names of any sort; what comes beyond is counted under
-"(others)", or, for times and nonces, forgotten oldest first.
+Memory is bounded by `Limits`, about 300 MB if all are reached; totals stay right beyond them.
 """
 
 from __future__ import annotations
@@ -13,15 +11,25 @@ from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from popq.flickr.fake.faults import Host, Request
 
-_TIMES = 500_000
-_PAIRS = 500_000
-_NONCES = 250_000
-_NAMES = 1_000
 OTHERS = "(others)"
+
+
+class Limits(NamedTuple):
+    """How much is remembered.
+
+    `times` of each key or address, the oldest forgotten; `pairs` of photo and kind, later ones not
+    counted one by one; `nonces`, the oldest forgotten; `names` of keys and addresses, of kinds and
+    of User-Agents, later ones counted as "(others)".
+    """
+
+    times: int = 500_000
+    pairs: int = 1_000_000
+    nonces: int = 250_000
+    names: int = 1_000
 
 
 class Kind(TypedDict):
@@ -61,7 +69,8 @@ class Counts(TypedDict):
 class Counters:
     """Thread-safe counts; lives as long as its server."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = Limits() if limits is None else limits
         self._lock = threading.Lock()
         self._running: Counter[Host] = Counter()
         self._clear()
@@ -106,33 +115,36 @@ class Counters:
             now = self._began_at + time.monotonic() - self._began
             self._requests[request.host] += 1
             who = (request.host, request.who)
-            if who not in self._times and len(self._times) >= _NAMES:
+            if who not in self._times and len(self._times) >= self._limits.names:
                 who = (request.host, OTHERS)
             times = self._times.setdefault(who, array("d"))
             times.append(now)
-            if len(times) > _TIMES:
-                del times[: _TIMES // 10]
-            _count(self._kinds, request.kind)
-            _count(self._user_agents, user_agent)
+            if len(times) > self._limits.times:
+                del times[: self._limits.times // 10 + 1]
+            self._kinds[self._name(self._kinds, request.kind)] += 1
+            self._user_agents[self._name(self._user_agents, user_agent)] += 1
             if request.flickr_id is not None:
                 self._count_photo(request, request.flickr_id)
             return nonce is not None and self._seen_before(nonce)
 
     def _count_photo(self, request: Request, flickr_id: int) -> None:
-        photos = self._photos.setdefault(
-            request.kind if request.kind in self._kinds else OTHERS, Counter()
-        )
+        kind = request.kind if request.kind in self._kinds else OTHERS
+        photos = self._photos.setdefault(kind, Counter())
         if flickr_id not in photos:
+            if self._pairs >= self._limits.pairs:
+                return
             self._pairs += 1
-        if self._pairs <= _PAIRS or flickr_id in photos:
-            photos[flickr_id] += 1
-            self._per_photo[request.host][flickr_id] += 1
+        photos[flickr_id] += 1
+        self._per_photo[request.host][flickr_id] += 1
+
+    def _name(self, known: Counter[str], name: str) -> str:
+        return name if name in known or len(known) < self._limits.names else OTHERS
 
     def _seen_before(self, nonce: str) -> bool:
         seen = nonce in self._nonces
         self._duplicate_nonces += seen
         self._nonces[nonce] = None
-        if len(self._nonces) > _NONCES:
+        if len(self._nonces) > self._limits.nonces:
             self._nonces.popitem(last=False)
         return seen
 
@@ -190,10 +202,6 @@ def most_in_window(times: Sequence[float], window_s: float) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-def _count(names: Counter[str], name: str) -> None:
-    names[name if name in names or len(names) < _NAMES else OTHERS] += 1
 
 
 def _kind(requests: int, photos: Counter[int]) -> Kind:

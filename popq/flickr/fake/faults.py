@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -184,7 +184,7 @@ class Rule:
     lasts_s: float | None = None
     slow_s: float = 1.0
     retry_after_s: int | None = None
-    since: float = field(default_factory=time.monotonic)
+    since: float = 0.0
     calls: int = 0
     strikes: int = 0
     _until: dict[str, float] = field(default_factory=dict)
@@ -246,9 +246,15 @@ class Rule:
 
 
 class Faults:
-    """The script of a run; every method may be called while the server works."""
+    """The script of a run; every method may be called while the server works.
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    `clock` gives seconds that never jump.
+    """
+
+    def __init__(
+        self, rules: Iterable[Rule] = (), *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._rules: dict[str, Rule] = {}
@@ -261,7 +267,7 @@ class Faults:
         """Put a rule in force, after those there; it replaces one of its name."""
         with self._lock:
             rule.name = rule.name or f"rule {next(self._numbers)}"
-            rule.begin(time.monotonic())
+            rule.begin(self._clock())
             self._rules[rule.name] = rule
 
     def remove(self, name: str) -> bool:
@@ -279,9 +285,14 @@ class Faults:
     def begin(self) -> None:
         """Let the times of all rules count from now; the server does that when it starts."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             for rule in self._rules.values():
                 rule.begin(now)
+
+    def rule(self, name: str) -> Rule | None:
+        """Return the rule of a name."""
+        with self._lock:
+            return self._rules.get(name)
 
     def rules(self) -> list[tuple[str, int, int]]:
         """Name of each rule in their order, the requests that it saw and those that it struck."""
@@ -364,7 +375,7 @@ class Faults:
     def strike(self, request: Request) -> Trouble | None:
         """Return what goes wrong with the request that has just come in; None for nothing."""
         with self._lock:
-            now = time.monotonic()
+            now = self._clock()
             trouble: Trouble | None = None
             for rule in self._rules.values():
                 met = rule.strike(request, now, struck=trouble is not None)

@@ -44,7 +44,7 @@ def _listed(fault: object) -> object:
 
 
 _Rows = Annotated[tuple[_Count, _Count], AfterValidator(_ascending)]
-_Faults = Annotated[list[Fault], BeforeValidator(_listed), Field(min_length=1)]
+_Faults = Annotated[list[Fault], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class _Part(BaseModel):
@@ -219,4 +219,6 @@ def _validated(members: Mapping[str, Any], where: str) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         path = [str(part + 1) if isinstance(part, int) else part for part in first["loc"]]
-        raise BadInput(f"{where}: {' '.join(path)}: {first['msg']}") from error
+        unknown = first["type"] == "extra_forbidden"
+        what = "there is nothing of this name" if unknown else first["msg"]
+        raise BadInput(f"{where}: {' '.join(path)}: {what}") from error

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from http.server import ThreadingHTTPServer
 from types import TracebackType
@@ -165,11 +165,12 @@ class _Handler(Wire):
             case _:
                 host, make = Host.IMAGE, partial(self._fetch_image, parts.path)
         counters = self.server.flickr.counting
-        with counters.running(host):
+        with ExitStack() as under_way:
+            under_way.enter_context(counters.running(host))
             reply = self.packed(make())
-            # First, so that whoever has the answer finds it counted.
+            # First, so that whoever has the answer finds it counted, and no longer under way.
             counters.answered(host, reply.status, len(reply.body[: reply.cut_at]))
-            self.send(reply)
+            self.send(reply, under_way.close)
 
     def _form(self) -> str:
         length = self.headers.get("Content-Length") or "0"

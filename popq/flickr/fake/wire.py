@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
@@ -69,9 +69,13 @@ class Wire(BaseHTTPRequestHandler):
             body=gzip.compress(reply.body, compresslevel=1),
         )
 
-    def send(self, reply: Reply) -> None:
-        """Send an answer, with all that is wrong with it."""
+    def send(self, reply: Reply, ending: Callable[[], None] = lambda: None) -> None:
+        """Send an answer, with all that is wrong with it.
+
+        `ending` is called before the last bytes: whoever has the whole answer finds it done.
+        """
         if reply.hang_up is not None:
+            ending()
             self._hang_up(reply.hang_up)
             return
         if reply.pause_s and reply.pause is Pause.FIRST:
@@ -81,8 +85,10 @@ class Wire(BaseHTTPRequestHandler):
             self.close_connection = True
         self._send_head(reply)
         bodiless = self.command == "HEAD" or reply.status in _NOTHING
-        if not bodiless:
-            self._send_body(reply)
+        if bodiless:
+            ending()
+        else:
+            self._send_body(reply, ending)
         self.wfile.flush()
 
     def _send_head(self, reply: Reply) -> None:
@@ -104,16 +110,17 @@ class Wire(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.stopping.wait(reply.pause_s)
 
-    def _send_body(self, reply: Reply) -> None:
+    def _send_body(self, reply: Reply, ending: Callable[[], None]) -> None:
         body = reply.body if reply.cut_at is None else reply.body[: reply.cut_at]
-        for number, piece in enumerate(_pieces(body, reply)):
-            if number:
+        pieces = _pieces(body, reply)
+        for number, piece in enumerate(pieces, start=1):
+            if number == len(pieces) and not reply.chunked:
+                ending()
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.chunked else piece)
+            if number < len(pieces):
                 self.wfile.flush()
                 self.stopping.wait(reply.pause_s)
-            if reply.chunked:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            else:
-                self.wfile.write(piece)
+        ending()
         if reply.chunked and reply.cut_at is None:
             self.wfile.write(b"0\r\n\r\n")
 
@@ -125,14 +132,11 @@ class Wire(BaseHTTPRequestHandler):
             os.close(self.connection.detach())
 
 
-def _pieces(body: bytes, reply: Reply) -> Iterator[bytes]:
-    if not body:
-        return
+def _pieces(body: bytes, reply: Reply) -> list[bytes]:
     parts = 1
     if reply.pause_s and reply.pause is Pause.MIDDLE:
         parts = 2
     elif reply.pause_s and reply.pause is Pause.DRIP:
         parts = _DROPS
     step = max(1, -(-len(body) // parts))
-    for start in range(0, len(body), step):
-        yield body[start : start + step]
+    return [body[start : start + step] for start in range(0, len(body), step)]
