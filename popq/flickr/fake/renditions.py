@@ -62,6 +62,7 @@ RENDITIONS = (
     Rendition("6k", "X-Large 6K", 6144, "6k"),
 )
 _YOUNG = frozenset({"c", "h", "k", "3k", "4k", "5k", "6k"})
+_BY_SUFFIX = {size.suffix: size for size in RENDITIONS}
 ORIGINAL = "o"
 
 
@@ -191,7 +192,7 @@ class Cache:
 def _still_exists(photo: FakePhoto, suffix: str, picture: Picture | None) -> bool:
     if picture is None or suffix == ORIGINAL:
         return True
-    return any(size.suffix == suffix for size in available(photo, picture))
+    return _exists(_BY_SUFFIX[suffix], photo, max(picture.width, picture.height))
 
 
 def _weight(kept: _Kept) -> int:

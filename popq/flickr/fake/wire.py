@@ -28,7 +28,6 @@ class Wire(BaseHTTPRequestHandler):
     wbufsize = _BUFFER
     timeout = _IDLE_S
     stopping: threading.Event
-    _headers_buffer: list[bytes]  # the base class's
 
     def serve(self) -> None:
         """Answer the request that was read, by `send`."""
@@ -92,21 +91,23 @@ class Wire(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _send_head(self, reply: Reply) -> None:
-        self.send_response_only(reply.status)
-        self.send_header("Date", self.date_time_string())
-        for name, value in reply.headers:
-            self.send_header(name, value)
+        phrase = self.responses.get(reply.status, ("",))[0]
+        lines = [
+            f"{self.protocol_version} {reply.status} {phrase}",
+            f"Date: {self.date_time_string()}",
+            *(f"{name}: {value}" for name, value in reply.headers),
+        ]
         if reply.chunked:
-            self.send_header("Transfer-Encoding", "chunked")
+            lines.append("Transfer-Encoding: chunked")
         else:
             stated = len(reply.body) if reply.stated_length is None else reply.stated_length
-            self.send_header("Content-Length", str(stated))
+            lines.append(f"Content-Length: {stated}")
+        lines += ["", ""]
         if not (reply.pause_s and reply.pause is Pause.HEADERS):
-            self.end_headers()
+            self.wfile.write("\r\n".join(lines).encode("latin-1"))
             return
-        lines, self._headers_buffer = self._headers_buffer, []
-        for line in (*lines, b"\r\n"):
-            self.wfile.write(line)
+        for line in lines[:-1]:
+            self.wfile.write(f"{line}\r\n".encode("latin-1"))
             self.wfile.flush()
             self.stopping.wait(reply.pause_s)
 
@@ -116,7 +117,12 @@ class Wire(BaseHTTPRequestHandler):
         for number, piece in enumerate(pieces, start=1):
             if number == len(pieces) and not reply.chunked:
                 ending()
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.chunked else piece)
+            if reply.chunked:
+                self.wfile.write(b"%x\r\n" % len(piece))
+                self.wfile.write(piece)  # a large one goes out as it is, without a copy
+                self.wfile.write(b"\r\n")
+            else:
+                self.wfile.write(piece)
             if number < len(pieces):
                 self.wfile.flush()
                 self.stopping.wait(reply.pause_s)
