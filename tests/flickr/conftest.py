@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -168,3 +169,21 @@ def canned():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def wire(fake):
+    """Send one GET by a bare socket and read until the server closes.
+
+    Gives the lines of the answer's head and the bytes behind it, exactly as they came.
+    """
+
+    def get(path, *headers):
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{fake.port}", "Connection: close"]
+        with socket.create_connection(("127.0.0.1", fake.port), timeout=30) as connection:
+            connection.sendall("\r\n".join([*lines, *headers, "", ""]).encode())
+            with connection.makefile("rb") as stream:
+                head, _, body = stream.read().partition(b"\r\n\r\n")
+        return head.decode().split("\r\n"), body
+
+    return get

@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import NamedTuple
-from urllib.parse import quote
 
 from oauthlib.oauth1.rfc5849 import signature
 
-from popq.flickr.fake.faults import Faults
+from popq.flickr.fake.faults import EXPIRED_KEY, Faults
 from popq.flickr.fake.reply import Reply
 
 NO_KEY = "(none)"
-#: Messages of code 100.
+#: Message of code 100.
 BAD_KEY = "Invalid API Key (Key has invalid format)"
-EXPIRED_KEY = "Invalid API Key (Key has expired)"
 
 
 class Call(NamedTuple):
@@ -78,7 +76,15 @@ def refuse_signature(call: Call, caller: Caller, keys: Mapping[str, str]) -> Rep
         signature.base_string_uri(call.url),
         signature.normalize_parameters(params),
     )
-    body = f"oauth_problem=signature_invalid&debug_sbs={quote(base, safe='')}"
+    return _refused(f"oauth_problem=signature_invalid&debug_sbs={base}")
+
+
+def refuse_nonce() -> Reply:
+    """401 for a nonce that was used before."""
+    return _refused("oauth_problem=nonce_used")
+
+
+def _refused(body: str) -> Reply:
     return Reply(401, (("Content-Type", "text/plain;charset=UTF-8"),), body.encode())
 
 

@@ -14,11 +14,33 @@ TOO_MANY_REQUESTS = (
 HTML = "text/html"
 
 
+class Fail(Exception):
+    """An API answer with stat="fail": Flickr's code and message, the code as it is written."""
+
+    def __init__(self, code: int | str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 class HangUp(StrEnum):
     """How a connection ends without an answer."""
 
     CLOSE = "close"
     RESET = "reset"
+
+
+class Pause(StrEnum):
+    """Where an answer stops for a while."""
+
+    #: Before its first byte.
+    FIRST = "first"
+    #: Before each line of its header.
+    HEADERS = "headers"
+    #: In the middle of its body.
+    MIDDLE = "middle"
+    #: After each small piece of its body.
+    DRIP = "drip"
 
 
 Headers = tuple[tuple[str, str], ...]
@@ -28,8 +50,8 @@ Headers = tuple[tuple[str, str], ...]
 class Reply:
     """Status, headers and body; `chunked` False sends a Content-Length instead.
 
-    `pause_s` passes before the first byte, or in the middle of the body with `pause_inside`. The
-    connection closes after `body[:cut_at]` if that is set, so that the rest never arrives; with
+    The answer stops for `pause_s` at `pause`. The connection closes after `body[:cut_at]` if that
+    is set, so that the rest never arrives; `stated_length` is a Content-Length that lies; with
     `hang_up` nothing is sent at all.
     """
 
@@ -38,8 +60,9 @@ class Reply:
     body: bytes
     chunked: bool = True
     pause_s: float = 0.0
-    pause_inside: bool = False
+    pause: Pause = Pause.FIRST
     cut_at: int | None = None
+    stated_length: int | None = None
     hang_up: HangUp | None = None
 
 

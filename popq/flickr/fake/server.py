@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-import os
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl, urlsplit
 
-from popq.flickr.fake import rest, static
-from popq.flickr.fake.accounts import Call, identify
+from popq.flickr.fake import desk, oembed, photos, reply, rest, static
+from popq.flickr.fake.accounts import Call, identify, refuse_nonce
 from popq.flickr.fake.counters import Counters, Counts
-from popq.flickr.fake.faults import Faults, Host
-from popq.flickr.fake.reply import HangUp, Reply
+from popq.flickr.fake.desk import Desk
+from popq.flickr.fake.faults import Answerer, Faults, Host, Request
+from popq.flickr.fake.oembed import OEMBED_PATH
+from popq.flickr.fake.plan import Plan
+from popq.flickr.fake.renditions import Cache
+from popq.flickr.fake.reply import Fail, Reply
+from popq.flickr.fake.wire import Wire
 from popq.flickr.fake.world import World
 
 DEMO_KEY = "0123456789abcdef0123456789abcdef"
 DEMO_SECRET = "0123456789abcdef"  # noqa: S105 - of the fake, opens nothing
 
-COUNTERS_PATH = "/_popq/counters"
 REST_PATH = "/services/rest/"
 
-_CHUNK = 16 * 1024
-_IDLE_S = 60  # a connection kept open for longer without a request is closed
-_LINGER_NONE = struct.pack("ii", 1, 0)  # close() then resets the connection
+_MOST_FORM = 16 * 2**20  # bytes of a request's body that are read
 
 
 class FakeFlickr:
@@ -55,11 +53,15 @@ class FakeFlickr:
         self.keys = {DEMO_KEY: DEMO_SECRET} if keys is None else dict(keys)
         self.faults = Faults() if faults is None else faults
         self.counting = Counters()
+        self.files = Cache()
+        self.desk = Desk(self.world, self.faults, self.counting, self.keys)
         self._server = _Server((host, port), self)
         self._thread: threading.Thread | None = None
         self.port: int = self._server.server_address[1]
         self.image_url = f"http://{host}:{self.port}"
         self.api_url = f"{self.image_url}{REST_PATH}"
+        self.oembed_url = f"{self.image_url}{OEMBED_PATH}"
+        self.desk_url = f"{self.image_url}{desk.FOLDER}/"
 
     def __enter__(self) -> Self:
         self.start()
@@ -74,7 +76,8 @@ class FakeFlickr:
         self.stop()
 
     def start(self) -> None:
-        """Serve from a thread of its own."""
+        """Serve from a thread of its own; the times of faults count from now."""
+        self.faults.begin()
         serve = partial(self._server.serve_forever, poll_interval=0.02)
         self._thread = threading.Thread(target=serve, name="fake-flickr", daemon=True)
         self._thread.start()
@@ -87,9 +90,13 @@ class FakeFlickr:
             self._thread = None
         self._server.close_all()
 
-    def counters(self) -> Counts:
+    def apply(self, plan: Plan) -> None:
+        """Change the world, its keys and faults as a plan says; `BadInput` for a strange photo."""
+        plan.apply(self.world, self.faults, self.keys)
+
+    def counters(self, window_s: float = 3600.0) -> Counts:
         """Return what clients did so far, as GET /_popq/counters does."""
-        return self.counting.snapshot()
+        return self.counting.snapshot(window_s)
 
 
 class _Server(ThreadingHTTPServer):
@@ -132,44 +139,43 @@ class _Server(ThreadingHTTPServer):
         self.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Wire):
     """Reads a request, lets faults strike, sends the answer."""
 
     server: _Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = _CHUNK
-    timeout = _IDLE_S
 
-    def do_GET(self) -> None:
-        self._serve()
+    def setup(self) -> None:
+        self.stopping = self.server.stopping
+        super().setup()
 
-    def do_POST(self) -> None:
-        self._serve()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Stay silent: the counters tell what came in."""
-
-    def _serve(self) -> None:
-        form = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(
-            "utf-8", "replace"
-        )
+    def serve(self) -> None:
+        """Answer one request, and count it."""
+        form = self._form()
         parts = urlsplit(self.path)
-        if parts.path == COUNTERS_PATH:
-            counts = json.dumps(self.server.flickr.counters()).encode()
-            self._send(Reply(200, (("Content-Type", "application/json"),), counts, chunked=False))
+        if parts.path == desk.FOLDER or parts.path.startswith(f"{desk.FOLDER}/"):
+            params = dict(parse_qsl(parts.query))
+            answer = self.server.flickr.desk.answer(self.command, parts.path, params, form)
+            self.send(answer)
             return
-        is_api = parts.path.rstrip("/") == REST_PATH.rstrip("/")
-        host = Host.API if is_api else Host.IMAGE
+        match parts.path.rstrip("/"):
+            case "/services/rest":
+                host, make = Host.API, partial(self._call_api, parts.path, parts.query, form)
+            case "/services/oembed":
+                host, make = Host.WWW, partial(self._ask_oembed, parts.query)
+            case _:
+                host, make = Host.IMAGE, partial(self._fetch_image, parts.path)
         counters = self.server.flickr.counting
-        with counters.running(host):
-            reply = (
-                self._call_api(parts.path, parts.query, form)
-                if is_api
-                else self._fetch_image(parts.path)
-            )
-            counters.answered(host, reply.status)  # first, so that whoever has it finds it counted
-            self._send(reply)
+        with ExitStack() as under_way:
+            under_way.enter_context(counters.running(host))
+            reply = self.packed(make())
+            # First, so that whoever has the answer finds it counted, and no longer under way.
+            counters.answered(host, reply.status, len(reply.body[: reply.cut_at]))
+            self.send(reply, under_way.close)
+
+    def _form(self) -> str:
+        length = self.headers.get("Content-Length") or "0"
+        size = int(length) if length.isascii() and length.isdigit() else 0
+        return self.rfile.read(min(size, _MOST_FORM)).decode("utf-8", "replace")
 
     def _call_api(self, path: str, query: str, form: str) -> Reply:
         flickr = self.server.flickr
@@ -178,10 +184,13 @@ class _Handler(BaseHTTPRequestHandler):
         pairs = parse_qsl(query, keep_blank_values=True) + parse_qsl(form, keep_blank_values=True)
         params = dict(pairs)
         caller = identify(call, params)
-        photo = rest.photo_id(params)
-        self._count(Host.API, caller.key, photo, caller.nonce)
+        kind = params.get("method") or "(none)"
+        request = Request(Host.API, caller.key, kind, photos.photo_id(params))
+        replayed = self._count(request, caller.nonce)
 
-        def answer() -> Reply:
+        def answer(fail: Fail | None = None) -> Reply:
+            if replayed and flickr.world.refuse_replayed_nonces:
+                return refuse_nonce()
             return rest.answer(
                 call,
                 params,
@@ -190,77 +199,48 @@ class _Handler(BaseHTTPRequestHandler):
                 keys=flickr.keys,
                 faults=flickr.faults,
                 image_base=self._origin(),
+                fail=fail,
             )
 
-        trouble = flickr.faults.strike(Host.API, caller.key, photo)
-        return answer() if trouble is None else trouble.spoil(answer)
+        return self._struck(request, answer)
+
+    def _ask_oembed(self, query: str) -> Reply:
+        params = dict(parse_qsl(query, keep_blank_values=True))
+        request = Request(Host.WWW, self.client_address[0], "oembed", oembed.photo_id(params))
+        self._count(request, None)
+        world = self.server.flickr.world
+
+        def answer(fail: Fail | None = None) -> Reply:
+            if fail is not None:  # a code of the API, which oEmbed has none of
+                return reply.broken(503, "Service Unavailable")
+            return oembed.answer(params, world, image_base=self._origin())
+
+        return self._struck(request, answer)
 
     def _fetch_image(self, path: str) -> Reply:
         flickr = self.server.flickr
-        photo = static.photo_id(path)
-        who = self.client_address[0]
-        self._count(Host.IMAGE, who, photo, None)
+        photo, kind = static.named(path)
+        request = Request(Host.IMAGE, self.client_address[0], kind, photo)
+        self._count(request, None)
         # Real Flickr's placeholder is on another host; "localhost" is another name of this one.
         placeholder_base = f"http://localhost:{flickr.port}"
-        answer = partial(static.answer, path, flickr.world, placeholder_base=placeholder_base)
-        trouble = flickr.faults.strike(Host.IMAGE, who, photo)
+
+        def answer(fail: Fail | None = None) -> Reply:
+            if fail is not None:
+                return reply.broken(503, "Service Unavailable")
+            return static.answer(
+                path, flickr.world, flickr.files, placeholder_base=placeholder_base
+            )
+
+        return self._struck(request, answer)
+
+    def _struck(self, request: Request, answer: Answerer) -> Reply:
+        trouble = self.server.flickr.faults.strike(request)
         return answer() if trouble is None else trouble.spoil(answer)
 
-    def _count(self, host: Host, who: str, photo: int | None, nonce: str | None) -> None:
+    def _count(self, request: Request, nonce: str | None) -> bool:
         agent = self.headers.get("User-Agent", "")
-        self.server.flickr.counting.request(host, who, photo, agent, nonce)
+        return self.server.flickr.counting.request(request, agent, nonce)
 
     def _origin(self) -> str:
         return "http://" + self.headers.get("Host", self.server.flickr.image_url[7:])
-
-    def _send(self, reply: Reply) -> None:
-        if reply.hang_up is not None:
-            self._hang_up(reply.hang_up)
-            return
-        if reply.pause_s and not reply.pause_inside:
-            self.server.stopping.wait(reply.pause_s)
-        headers, body = list(reply.headers), reply.body
-        if self._may_gzip(reply):
-            headers.append(("Content-Encoding", "gzip"))
-            body = gzip.compress(body, compresslevel=1)
-        self.send_response_only(reply.status)
-        self.send_header("Date", self.date_time_string())
-        for name, value in headers:
-            self.send_header(name, value)
-        if reply.chunked:
-            self.send_header("Transfer-Encoding", "chunked")
-        else:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if reply.cut_at is not None:
-            body = body[: reply.cut_at]
-            self.close_connection = True
-        self._send_body(body, reply)
-
-    def _send_body(self, body: bytes, reply: Reply) -> None:
-        step = max(1, len(body) // 2) if reply.pause_inside else _CHUNK
-        for start in range(0, len(body), step):
-            if start and reply.pause_inside:
-                self.wfile.flush()
-                self.server.stopping.wait(reply.pause_s)
-            piece = body[start : start + step]
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.chunked else piece)
-        if reply.chunked:
-            self.wfile.write(b"0\r\n\r\n")
-        self.wfile.flush()
-
-    def _may_gzip(self, reply: Reply) -> bool:
-        names = {name.lower(): value for name, value in reply.headers}
-        return (
-            reply.chunked
-            and "content-encoding" not in names
-            and not names.get("content-type", "").startswith("image/")
-            and "gzip" in self.headers.get("Accept-Encoding", "")
-        )
-
-    def _hang_up(self, way: HangUp) -> None:
-        self.close_connection = True
-        if way is HangUp.RESET:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
-            # Past the polite farewell of socketserver, which would look like a plain close.
-            os.close(self.connection.detach())
