@@ -241,6 +241,10 @@ def _parsed(
 def _photo(row: _Row, base: tuple[str, str]) -> IncomingPhoto:
     if row.fault is not None:
         raise BadLink(row.fault, outcome=Outcome.BAD_ROW)
+    if row.text.startswith('"') and not row.text.rstrip().endswith('"'):
+        # What is left of a number would be another photo's.
+        message = f"{row.text[:80]!r} opens a quote and does not close it: is the file cut short?"
+        raise BadLink(message, outcome=Outcome.BAD_ROW)
     link = parse(row.text)
     label = None if row.label is None else score(row.label)
     flickr_id, owner = link.flickr_id, link.owner

@@ -99,6 +99,7 @@ def test_a_list_without_labels_keeps_those_that_are_there(take, catalogue):
         ("https://example.org/1.jpg", "1", "not_flickr"),
         ("train/59@N75/775.jpg", "1", "not_flickr"),
         ("   ", "1", "empty"),
+        ('"https://www.flickr.com/photos/58708830@N00/3850', "1", "bad_row"),
         ("https://www.flickr.com/photos/x/123456789", "nan", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "-inf", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "many", "bad_label"),
