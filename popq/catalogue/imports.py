@@ -39,6 +39,8 @@ from popq.catalogue.models import Photo, Tombstone
 from popq.catalogue.states import PhotoState
 from popq.errors import Outcome
 
+#: Lower ids are those of Flickr's first months, or numbers that a data set gave its photos itself.
+EARLY_IDS: Final = 1_000_000
 #: Refused rows whose line and reason are kept to be shown; all are counted.
 KEPT: Final = 1_000
 
@@ -91,12 +93,16 @@ class Refused:
 
 @dataclass(slots=True)
 class Merged:
-    """How many rows were new, changed a photo, changed nothing; and those that were refused."""
+    """How many rows were new, changed a photo, changed nothing; and those that were refused.
+
+    `early` of the photos have an id below `EARLY_IDS`.
+    """
 
     new: int = 0
     updated: int = 0
     unchanged: int = 0
     unlabelled: int = 0
+    early: int = 0
     refused: Refused = field(default_factory=Refused)
 
 
@@ -194,7 +200,9 @@ class Incoming:
         empty is filled in, as an owner is.
         """
         tx = self._tx
-        distinct, labelled = tx.execute(select(func.count(self._new), func.count(_new.label))).one()
+        early = func.count().filter(_new.flickr_id < EARLY_IDS)
+        query = select(func.count(self._new), func.count(_new.label), early)
+        distinct, labelled, early_ones = tx.execute(query).one()
         told = [name for name in REMARKS if self._tells(name)]
         changes = _changes(told)
         changed = func.coalesce(func.sum(case((changes, 1), else_=0)), 0)
@@ -205,7 +213,8 @@ class Incoming:
         if distinct > known:
             self._insert_new()
         new = distinct - known
-        return Merged(new, updated, self._rows - new - updated, distinct - labelled, self.refused)
+        unchanged = self._rows - new - updated
+        return Merged(new, updated, unchanged, distinct - labelled, early_ones, self.refused)
 
     def _tells(self, name: str) -> bool:
         query = select(_new[name]).where(_new[name].is_not(None)).limit(1)
@@ -281,9 +290,12 @@ class Incoming:
             old, said = Photo.__table__.c[name], _remark(name)
             filled = func.coalesce(old, said)
             values[name] = case((_unasked(), func.coalesce(said, old)), else_=filled)
-        # Lock them in order of ids first, as a settle does, so that no two wait for each other.
-        in_order = select(Photo.id).join(INCOMING, self.same).where(changes).order_by(Photo.id)
-        self._tx.execute(in_order.with_for_update(of=Photo, key_share=True)).all()
+        if self._tx.dialect.name == "postgresql":
+            # Lock them in order of ids first, as a settle does, so that no two wait for each
+            # other. Counted there: their ids would take memory here.
+            found = select(Photo.id).join(INCOMING, self.same).where(changes).order_by(Photo.id)
+            locked = found.with_for_update(of=Photo, key_share=True).subquery()
+            self._tx.execute(select(func.count()).select_from(locked))
         self._tx.execute(update(Photo).where(self.same, changes).values(values))
 
     def _insert_new(self) -> None:

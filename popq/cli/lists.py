@@ -93,6 +93,12 @@ def import_command(
         click.echo(f"  {kind}: {file.read:,} rows, {file.joined:,} joined to photos of the list.")
     if report.unlabelled and (source.labels or source.label_col):
         show.note(f"warning: {report.unlabelled:,} photos of the list have no score.")
+    if report.early:
+        show.note(
+            f"warning: {report.early:,} photos of the list have ids below a million, which Flickr"
+            " gave out in 2004 only. Are they the data set's own numbers (a pid)? Then popq would"
+            " ask Flickr for other photos than you mean: name the column of page URLs."
+        )
     if dry_run:
         click.echo("A dry run: nothing was changed.")
     elif report.new + report.updated + report.rejected + report.noted == 0:

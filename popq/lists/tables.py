@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+from typing import Final
 
 from popq.lists.delimited import delimited
 from popq.lists.files import Document
@@ -10,7 +12,10 @@ from popq.lists.objects import array, objects
 from popq.lists.parquet import parquet
 from popq.lists.rows import Row, Table
 
-__all__ = ["Row", "Table", "table"]
+__all__ = ["Row", "Table", "is_table", "table"]
+
+#: How an array of objects, lines of objects or an object of columns begins.
+_OBJECTS: Final = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:\[\s*\{|\{\s*")')
 
 
 def table(document: Document) -> Table:
@@ -31,3 +36,9 @@ def table(document: Document) -> Table:
             return objects(document)
         case _:
             return delimited(document)
+
+
+def is_table(document: Document) -> bool:
+    """Return whether the content can be nothing but a table: CSV may also be lines of links."""
+    start = document.file.peek()
+    return start.startswith(b"PAR1") or _OBJECTS.match(start) is not None

@@ -236,11 +236,10 @@ def _neighbours(
 
 
 def _torn(groups: npt.NDArray[np.int64], split: npt.NDArray[np.str_]) -> int:
-    """Return how many groups stand on more than one side."""
-    side = (split == "val") + 2 * (split == "test")
-    pairs = np.unique(groups * 3 + side)
-    _, sides = np.unique(pairs // 3, return_counts=True)
-    return int(np.count_nonzero(sides > 1))
+    """Return how many groups, numbered from 0, stand on more than one side."""
+    stands = np.zeros((groups.max(initial=-1) + 1, 3), dtype=np.bool_)
+    stands[groups, (split == "val") + 2 * (split == "test")] = True
+    return int(np.count_nonzero(stands.sum(axis=1) > 1))
 
 
 def _fingerprint(photos: _Photos, tier: list[int], split: list[str]) -> str:

@@ -17,10 +17,10 @@ from popq.catalogue.imports import IncomingPhoto, Refused
 from popq.catalogue.metadata import Notes
 from popq.errors import BadInput, BadLink, Outcome
 from popq.flickr.urls import image_url, page_url, parse
-from popq.lists.files import Document, open_one
+from popq.lists.files import NOTHING, Document, open_one
 from popq.lists.lines import lines
 from popq.lists.paths import Folder
-from popq.lists.tables import Table, table
+from popq.lists.tables import Row, Table, is_table, table
 from popq.stages import annotate
 
 #: Where a list comes from instead of a file.
@@ -53,8 +53,9 @@ class FileReport:
 class Report:
     """What an import came to: read = new + updated + unchanged + rejected.
 
-    `unlabelled` of the photos that were taken have no score. `metadata` has every other file that
-    was joined, by what it is about; `noted` counts their remarks that are new or have changed.
+    `unlabelled` of the photos that were taken have no score, and `early` have a Flickr id so low
+    that it may be a data set's own number (`imports.EARLY_IDS`). `metadata` has every other file
+    that was joined, by what it is about; `noted` counts their remarks that are new or changed.
     `reasons` counts the rejected rows of all files; `rejections` holds the first 1,000 of each.
     """
 
@@ -64,6 +65,7 @@ class Report:
     unchanged: int = 0
     rejected: int = 0
     unlabelled: int = 0
+    early: int = 0
     noted: int = 0
     dry_run: bool = False
     metadata: dict[str, FileReport] = field(default_factory=dict)
@@ -176,7 +178,7 @@ def _take(
             merged = incoming.merge()
             report.noted = notes.write()
     report.new, report.updated, report.unchanged = merged.new, merged.updated, merged.unchanged
-    report.unlabelled = merged.unlabelled
+    report.unlabelled, report.early = merged.unlabelled, merged.early
     report.rejected = bad.counts.total() + merged.refused.counts.total()
     for refused in (bad, merged.refused):
         report.reject(str(source.links), refused)
@@ -189,7 +191,7 @@ def _join(
     bad = Refused()
     rows = table(document)
     if label_col is not None:
-        _check_columns(rows, document, label_col)
+        rows.rows = _with_columns(rows, document, label_col)
     with notes.facts() as facts:
         for said in annotate.facts(rows, bad, label_col, score):
             facts.stage(said)
@@ -213,7 +215,10 @@ def _check(report: Report, source: Source, *, strict: bool) -> None:
     if report.new + report.updated + report.unchanged == 0:
         what = f"{source.links} holds no photo that can be imported ({report.read} rows read"
         why = f"; line {first.line}: {first.message})" if first else ")"
-        raise BadInput(f"{what}{why}. Nothing was imported.")
+        # A CSV or TSV may also be lines of links, so nobody could tell before.
+        lines = source.url_col is None and source.images_dir is None
+        table = " If it is a table, --url-col names its column of links." if lines else ""
+        raise BadInput(f"{what}{why}.{table} {NOTHING}")
     rejected = sum(report.reasons.values())
     if strict and rejected:
         rows = "\n".join(f"{r.file}, line {r.line}: {r.message}" for r in shown[:20])
@@ -236,6 +241,10 @@ def _parsed(
 def _photo(row: _Row, base: tuple[str, str]) -> IncomingPhoto:
     if row.fault is not None:
         raise BadLink(row.fault, outcome=Outcome.BAD_ROW)
+    if row.text.startswith('"') and not row.text.rstrip().endswith('"'):
+        # What is left of a number would be another photo's.
+        message = f"{row.text[:80]!r} opens a quote and does not close it: is the file cut short?"
+        raise BadLink(message, outcome=Outcome.BAD_ROW)
     link = parse(row.text)
     label = None if row.label is None else score(row.label)
     flickr_id, owner = link.flickr_id, link.owner
@@ -315,6 +324,9 @@ def _rows(source: Source, files: ExitStack) -> Iterator[_Row]:
         return _table_rows(table(links), links, source)
     if source.label_col is not None:
         raise BadInput("--label-col names a column of a table; --url-col must name one too.")
+    if is_table(links):
+        message = f"{links.shown} is a table: --url-col must name its column of links"
+        raise BadInput(f"{message}, and --label-col that of scores. {NOTHING}")
     if source.labels is None:
         return (_Row(line, text) for line, text in lines(links))
     return _paired(lines(links), lines(files.enter_context(open_one(source.labels))), source)
@@ -339,8 +351,7 @@ def _paired(
 def _table_rows(rows: Table, document: Document, source: Source) -> Iterator[_Row]:
     url_col = str(source.url_col)
     label_col = None if source.labels is not None else source.label_col
-    _check_columns(rows, document, url_col, label_col)
-    for row in rows.rows:
+    for row in _with_columns(rows, document, url_col, label_col):
         rest = dict(row.values)
         text, label = rest.pop(url_col, None), None
         if label_col is not None:
@@ -349,8 +360,28 @@ def _table_rows(rows: Table, document: Document, source: Source) -> Iterator[_Ro
         yield _Row(row.line, "" if text is None else str(text), label, rest, row.fault)
 
 
-def _check_columns(rows: Table, document: Document, *names: str | None) -> None:
-    for name in names:
-        if name is not None and rows.columns is not None and name not in rows.columns:
+def _with_columns(rows: Table, document: Document, *names: str | None) -> Iterator[Row]:
+    """Return the rows of a table that has these columns; `BadInput` where it has not."""
+    wanted = [name for name in names if name is not None]
+    if rows.columns is None:
+        return _until_seen(rows.rows, document, wanted)
+    for name in wanted:
+        if name not in rows.columns:
             there = ", ".join(rows.columns)[:200]
-            raise BadInput(f"{document.shown} has no column {name!r}; its columns are: {there}.")
+            message = f"{document.shown} has no column {name!r}; its columns are: {there}"
+            raise BadInput(f"{message}. {NOTHING}")
+    return rows.rows
+
+
+def _until_seen(rows: Iterator[Row], document: Document, wanted: list[str]) -> Iterator[Row]:
+    """Yield rows that may each have fields of their own; `BadInput` if a wanted one never came."""
+    first: tuple[str, ...] = ()
+    for row in rows:
+        if wanted:
+            first = first or tuple(row.values)
+            wanted = [name for name in wanted if name not in row.values]
+        yield row
+    if wanted and first:
+        there = ", ".join(first)[:200]
+        message = f"{document.shown}: no row has a field {wanted[0]!r}; the first row has: {there}"
+        raise BadInput(f"{message}. {NOTHING}")

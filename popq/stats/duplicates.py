@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ def groups(sha256: Sequence[str | None], phash: Sequence[str | None]) -> Ints:
     """
     group: Ints = np.arange(len(sha256))
     held = np.empty((2, 0), dtype=np.int64)
-    for pairs in itertools.chain([_equal(sha256)], _near(phash)):
+    for pairs in itertools.chain([_equal(sha256, _firsts(sha256))], _near(phash)):
         joined = group[pairs]
         held = np.concatenate([held, joined[:, joined[0] != joined[1]]], axis=1)
         if held.shape[1] > _HELD:
@@ -52,27 +51,31 @@ def linked(count: int, pairs: Ints) -> Ints:
     return numbers
 
 
-def _equal(keys: Sequence[Any]) -> Ints:
+def _firsts(keys: Sequence[str | None]) -> dict[str, int]:
+    """Return where each key stands first."""
+    last = len(keys) - 1
+    return {key: last - place for place, key in enumerate(reversed(keys)) if key is not None}
+
+
+def _equal(keys: Sequence[str | None], first: dict[str, int]) -> Ints:
     """Return pairs (2, m) that link each photo to the first with the same key."""
-    if len(set(keys)) == len(keys):
+    if len(first) == len(keys):
         return np.empty((2, 0), dtype=np.int64)
-    first: dict[Any, int] = {}
     pairs = [
         (first[key], place)
         for place, key in enumerate(keys)
-        if key is not None and first.setdefault(key, place) != place
+        if key is not None and first[key] != place
     ]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2).T
 
 
 def _near(phash: Sequence[str | None]) -> Iterator[Ints]:
     """Yield pairs (2, m) of photos whose hashes are near; equal ones are linked first."""
-    yield _equal(phash)
-    places = {key: place for place, key in enumerate(reversed(phash)) if key is not None}
+    places = _firsts(phash)
+    yield _equal(phash, places)
     if not places:
         return
-    last = len(phash) - 1
-    first = last - np.fromiter(places.values(), dtype=np.int64)
+    first = np.fromiter(places.values(), dtype=np.int64)
     hashes = np.array([int(key, 16) for key in places], dtype=np.uint64)
     for one, other in near_pairs(hashes):
         yield np.stack([first[one], first[other]])

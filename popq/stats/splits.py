@@ -62,8 +62,7 @@ def assign(
             names = [
                 name if owner is None else owner for name, owner in zip(names, owners, strict=True)
             ]
-        linked = _linked(names, copies)
-        sides = _by_name([linked.get(name, name) for name in names], val, test, salt)
+        sides = _by_name(names, _linked(names, copies), val, test, salt)
     _check_sizes(sides, rule, owners)
     return _NAMES[sides]
 
@@ -101,12 +100,17 @@ def _linked(names: Sequence[str], copies: npt.NDArray[np.int64]) -> dict[str, st
     return {name: smallest[sets[place]] for name, place in number.items()}
 
 
-def _by_name(names: list[str], val: float, test: float, salt: str) -> npt.NDArray[np.int64]:
-    """Hash each distinct name once."""
+def _by_name(
+    names: list[str], linked: dict[str, str], val: float, test: float, salt: str
+) -> npt.NDArray[np.int64]:
+    """Hash each distinct name once, or in its stead the one that copies link it to."""
     distinct = list(dict.fromkeys(names))
     prefix = f"{salt}:"
     digests = b"".join(
-        [hashlib.sha256(f"{prefix}{name}".encode()).digest()[:8] for name in distinct]
+        [
+            hashlib.sha256(f"{prefix}{linked.get(name, name)}".encode()).digest()[:8]
+            for name in distinct
+        ]
     )
     places = np.frombuffer(digests, dtype=">u8") / 2.0**64
     sides = np.where(places < val, _VAL, np.where(places < val + test, _TEST, _TRAIN))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import shutil
+import tracemalloc
 
 import pytest
 from catalogue.scene import Scene, at_once
@@ -130,6 +131,20 @@ def test_a_label_is_updated_and_never_erased(scene):
     assert merge(scene, [row(1, 1, None), row(2, 2, 5.0)]) == (0, 1, 1, 0)
     assert merge(scene, [row(1, 1, 4.0), row(2, 2, 5.0)]) == (0, 1, 1, 0)
     assert scene.rows("SELECT label FROM photos ORDER BY id") == [(4.0,), (5.0,)]
+
+
+def test_a_list_of_other_labels_takes_no_memory_a_photo(scene):
+    rows = [row(n, n) for n in range(1, 10_001)]
+    merge(scene, rows, chunk=len(rows))
+    with scene.catalogue.begin() as tx, imports.incoming(tx) as incoming:
+        incoming.stage([one._replace(label=2.0) for one in rows])
+        incoming.settle()
+        tracemalloc.start()
+        done = incoming.merge()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert done.updated == len(rows)
+    assert peak < 50 * len(rows)  # bytes: an id and its row take more
 
 
 def test_an_owner_is_learnt_and_never_changed(scene):

@@ -1,8 +1,12 @@
-"""A real browser reads the page in silence and finds the numbers that SQL gives."""
+"""A real browser reads the page in silence and finds the numbers that SQL gives.
+
+Without a browser these are skipped, but fail when `CI` is set, as without a server (`servers.py`).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -15,7 +19,14 @@ from popq.report import page
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(NAMES)}")
+
+@pytest.fixture(autouse=True)
+def browser():
+    if BROWSER is None:
+        message = f"no browser: install one of {', '.join(NAMES)}"
+        if os.environ.get("CI"):
+            pytest.fail(f"{message} (in CI this is a failure, not a skip)")
+        pytest.skip(message)
 
 
 def browse(file, folder):

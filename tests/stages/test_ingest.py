@@ -99,6 +99,7 @@ def test_a_list_without_labels_keeps_those_that_are_there(take, catalogue):
         ("https://example.org/1.jpg", "1", "not_flickr"),
         ("train/59@N75/775.jpg", "1", "not_flickr"),
         ("   ", "1", "empty"),
+        ('"https://www.flickr.com/photos/58708830@N00/3850', "1", "bad_row"),
         ("https://www.flickr.com/photos/x/123456789", "nan", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "-inf", "bad_label"),
         ("https://www.flickr.com/photos/x/123456789", "many", "bad_label"),
@@ -176,6 +177,35 @@ def test_a_table_without_the_column_names_those_it_has(take):
 
 
 @pytest.mark.parametrize(
+    ("content", "columns", "words"),
+    [
+        ('{"url": "x"}\n{"URL": "y"}', {"url_col": "link"}, "no row has a field 'link'.*has: url"),
+        (f'[{{"url": "{PAGE}"}}]', {"url_col": "url", "label_col": "y"}, "no row has a field 'y'"),
+        (f'[{{"url": "{PAGE}"}}]', {}, "is a table: --url-col must name"),
+        (f'\ufeff {{ "url": "{PAGE}"}}', {}, "is a table: --url-col must name"),
+        (b"PAR1 and so on", {}, "is a table: --url-col must name"),
+        (f"url,y\n{PAGE},5\n", {}, "If it is a table, --url-col names"),
+    ],
+)
+def test_a_table_with_another_column_or_none_is_told_in_words(
+    take, catalogue, content, columns, words
+):
+    with pytest.raises(BadInput, match=words):
+        take(content, **columns)
+    assert rows(catalogue) == []
+
+
+def test_a_field_that_only_some_objects_have_is_no_wrong_column(take):
+    lines = ['{"note": 1}', f'{{"url": "{PAGE}"}}', f'{{"url": "{PAGE}", "y": 5}}']
+    report = take("\n".join(lines), url_col="url", label_col="y")
+    assert (report.new, report.reasons) == (1, {"bad_label": 1, "empty": 1})
+
+
+def test_a_row_in_brackets_makes_no_table_of_a_list(take):
+    assert take(f"[removed]\n{PAGE}\n{{}}\n").new == 1
+
+
+@pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "is empty"),
@@ -202,6 +232,12 @@ def test_a_missing_list_and_a_directory_are_refused_in_words(catalogue, tmp_path
         ingest(catalogue, Source(tmp_path / "nowhere"), **BASE)
     with pytest.raises(BadInput, match="is a directory"):
         ingest(catalogue, Source(tmp_path), **BASE)
+
+
+def test_ids_that_may_be_a_data_sets_own_are_counted(take):
+    report = take(f"pid,url\n775,{PAGE}\n999999,{PAGE}\n1000000,{PAGE}\n", url_col="pid")
+    assert (report.new, report.early) == (3, 2)
+    assert take(PAGE).early == 0
 
 
 def test_columns_and_label_files_do_not_mix(take):
