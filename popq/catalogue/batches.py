@@ -231,7 +231,7 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
     query = _load(lease.stage, lease.run_id, tuple(lease.only.items()))
     tried = jobs.tries(tx, lease.job, lease.lo, lease.hi)
     rows: Sequence[Any] = tx.execute(query, {"lo": lease.lo, "hi": lease.hi}).all()
-    photos = [WorkPhoto(*row, tried.get(row[0], {})) for row in rows]
+    photos = [WorkPhoto(*(*row, tried.get(row[0], {}))) for row in rows]
     if max_tries is None:
         return photos
     return [photo for photo in photos if not used_up(photo.tries, max_tries)]
