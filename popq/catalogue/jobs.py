@@ -391,6 +391,15 @@ def _goes_on(tx: Tx, job: int) -> bool:
     return bool(tx.execute(_GOES_ON, {"job": job}).scalar_one())
 
 
+def waits_for(tx: Tx, job: int) -> int | None:
+    """Return the paused job for which this one waits, if it has nothing else to do."""
+    is_open = exists().where(Batch.job_id == job, Batch.state != BatchState.DONE)
+    feeds = (Job.then_id == job) & Job.state.in_(ACTIVE_JOBS)
+    states = tx.execute(select(Job.id, Job.state).where(feeds, ~is_open)).all()
+    paused = [row.id for row in states if row.state == JobState.PAUSED]
+    return paused[0] if paused and len(paused) == len(states) else None
+
+
 def tries(tx: Tx, job: int, lo: int, hi: int) -> dict[int, dict[str, int]]:
     """Return the failed tries in the job of each photo in the range, by outcome."""
     counts: dict[int, dict[str, int]] = {}
