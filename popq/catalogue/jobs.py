@@ -6,11 +6,15 @@
 There is at most one active job a stage (and a run, for scoring): asking again adds what is new.
 
 A resolve job may stream: `then_id` names the download job that takes up what each of its batches
-resolved (`hand_on`). That one cannot end before it. Whoever closes a batch or ends a job holds the
-job's row, and whoever holds two holds the upstream one first, so no two wait for each other; rows
-of batches are locked before rows of jobs, or passed over when they are taken. Of the downstream's
-last closing and the upstream's end, each under the downstream's row, the second sees the first:
-either the closing finds the upstream over, or the end finds no batch open.
+resolved (`hand_on`). That one cannot end before it.
+
+Locks are taken in this order, so no two transactions wait for each other: a batch's row, rows of
+photos, the row of its job, the row of the job downstream of it. What goes the other way waits for
+nobody: it passes over batches that are locked (`cancel`), or writes only closed ones. Closing
+shares the job's row, opening batches has it alone: so work that turns up while a batch closes is
+seen by one of the two. Two that close the last batches at once, or the last one of a downstream job
+and of its upstream, may each take the other's for open; then the next look of any worker at the job
+finds nothing open and ends it (`finish_if_over`).
 """
 
 from __future__ import annotations
@@ -389,6 +393,15 @@ def finish_if_over(tx: Tx, job: int, *, wait: bool = True) -> bool:
 
 def _goes_on(tx: Tx, job: int) -> bool:
     return bool(tx.execute(_GOES_ON, {"job": job}).scalar_one())
+
+
+def waits_for(tx: Tx, job: int) -> int | None:
+    """Return the paused job for which this one waits, if it has nothing else to do."""
+    is_open = exists().where(Batch.job_id == job, Batch.state != BatchState.DONE)
+    feeds = (Job.then_id == job) & Job.state.in_(ACTIVE_JOBS)
+    states = tx.execute(select(Job.id, Job.state).where(feeds, ~is_open)).all()
+    paused = [row.id for row in states if row.state == JobState.PAUSED]
+    return paused[0] if paused and len(paused) == len(states) else None
 
 
 def tries(tx: Tx, job: int, lo: int, hi: int) -> dict[int, dict[str, int]]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
     Select,
@@ -69,10 +70,13 @@ def preview(
 
 
 def recount(tx: Tx, job: int, work: ColumnElement[bool]) -> None:
-    """Bring the open batches' numbers of photos up to a job that has another filter now."""
+    """Bring the open batches' numbers of photos up to a job that has another filter now.
+
+    One that somebody has locked is passed over: it is counted when it closes.
+    """
+    found = _unlocked(job, Batch.state != BatchState.DONE)
     photos = Batch.moved + Batch.exited + _count(work)
-    open_ = (Batch.job_id == job) & (Batch.state != BatchState.DONE)
-    tx.execute(update(Batch).where(open_).values(photos=photos))
+    tx.execute(update(Batch).where(Batch.id == found.c.id).values(photos=photos))
 
 
 def close_all(tx: Tx, job: int, work: ColumnElement[bool], which: ColumnElement[bool]) -> int:
@@ -80,8 +84,7 @@ def close_all(tx: Tx, job: int, work: ColumnElement[bool], which: ColumnElement[
 
     One that somebody has locked is passed over: its holder is about to claim or to settle it.
     """
-    mine = select(Batch.id).where(Batch.job_id == job, which)
-    found = mine.with_for_update(skip_locked=True).cte("found")
+    found = _unlocked(job, which)
     close = closing(_count(work)).where(Batch.id == found.c.id)
     return len(tx.execute(close.returning(Batch.id)).all())  # SQLite counts no rows after a CTE
 
@@ -91,6 +94,12 @@ def closing(left: ColumnElement[int] | int) -> Update:
     photos = Batch.moved + Batch.exited + left
     values = {"state": BatchState.DONE, "worker": None, "left": left, "photos": photos}
     return update(Batch).values(values)
+
+
+def _unlocked(job: int, which: ColumnElement[bool]) -> CTE:
+    """Lock those batches of the job, but for others' locks: their holders may wait for the job."""
+    mine = select(Batch.id).where(Batch.job_id == job, which)
+    return mine.with_for_update(skip_locked=True).cte("found")
 
 
 def _count(work: ColumnElement[bool]) -> Any:

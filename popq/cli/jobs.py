@@ -112,7 +112,7 @@ def _order(job: int, as_json: bool, order: Callable[..., Any], text: str) -> Non
 @_id_argument
 @click.option(
     "--reason",
-    type=click.Choice(sorted(GONE_REASONS | REJECTED_REASONS)),
+    type=click.Choice(sorted(map(str, GONE_REASONS | REJECTED_REASONS))),
     help="Instead bring back the photos that it took out for this.",
 )
 @show.json_option

@@ -18,7 +18,7 @@ import structlog
 from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
-from popq.catalogue.states import JobState
+from popq.catalogue.states import CLAIMABLE_JOBS, JobState
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
 
@@ -104,7 +104,8 @@ class Drain:
 
         def over() -> bool:
             with self.catalogue.read() as tx:
-                return jobs.get(tx, job).state not in {JobState.QUEUED, JobState.RUNNING}
+                ended = jobs.get(tx, job).state not in CLAIMABLE_JOBS
+                return ended or jobs.waits_for(tx, job) is not None
 
         def body() -> None:
             try:
@@ -129,9 +130,18 @@ class Drain:
             raise errors[0]
         final = self._progress(job)
         on_progress(final)
-        if final.state == JobState.PAUSED:
-            raise Misconfigured(f"Job {job} ({final.stage}) is paused: {final.message}")
+        self._check_not_paused(final)
         return final
+
+    def _check_not_paused(self, final: Progress) -> None:
+        job = f"Job {final.job} ({final.stage})"
+        if final.state == JobState.PAUSED:
+            raise Misconfigured(f"{job} is paused: {final.message}")
+        with self.catalogue.read() as tx:
+            paused = jobs.waits_for(tx, final.job)
+        if paused is not None:
+            message = f"{job} waits for job {paused}, which is paused"
+            raise Misconfigured(f"{message}; `popq jobs resume {paused}` lets both go on.")
 
     def serve(self, threads: int, first: Callable[[], bool] = lambda: False) -> None:
         """Drain every job of these stages until `stop` is set; errors are logged, work goes on.

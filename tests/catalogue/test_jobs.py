@@ -252,6 +252,17 @@ def test_a_request_for_all_widens_a_filtered_job_whose_batches_then_hold_all(sce
     assert left == {photo for photo, state in scene.states().items() if state == "listed"}
 
 
+def test_widening_beside_workers_that_close_does_not_jam(scene):
+    for _ in range(3):
+        scene.photos(18)
+        job = scene.enqueue(size=1, only=OWNER).job
+        steps = [lambda lease=lease: scene.close(lease) for lease in leases_of(scene, job)]
+        at_once(*steps, scene.enqueue)
+        with scene.catalogue.begin() as tx:
+            jobs.finish(tx, scene.enqueue().job, JobState.CANCELLED)
+        scene.do("UPDATE photos SET state = 'gone', reason = 'gone'")
+
+
 def test_two_filters_are_refused_with_what_to_do(scene):
     scene.photos(6)
     job = scene.enqueue(only=OWNER).job
@@ -290,6 +301,12 @@ def test_photos_that_another_door_moved_are_not_counted(scene):
 def streaming(scene, size=2, **options):
     made = scene.enqueue(size=size, then=("download", 250), **options)
     return made.job, made.then.job
+
+
+def look(scene, job):
+    """Look at a job that has nothing to claim, as any worker does; return whether it is over."""
+    with scene.catalogue.begin() as tx:
+        return jobs.finish_if_over(tx, job)
 
 
 def state_of(scene, job):
@@ -357,6 +374,8 @@ def test_the_two_last_batches_of_both_jobs_closed_at_once_end_both(scene):
             lambda lease=first, left=left: scene.close(lease, failures=[left]),
             lambda lease=second, photo=other: scene.close(lease, [stored(photo)]),
         )
+        look(scene, up)
+        look(scene, down)
         assert (state_of(scene, up), state_of(scene, down)) == ("done", "done")
         scene.do("UPDATE photos SET state = 'gone', reason = 'gone' WHERE state = 'listed'")
 
@@ -368,7 +387,7 @@ def test_both_jobs_worked_by_many_at_once_lose_nothing_and_do_not_jam(scene):
     def work(job, move):
         for _ in range(400):
             if (lease := scene.claim(job)) is None:
-                if state_of(scene, job) == "done":
+                if look(scene, job):
                     return
                 continue
             scene.close(lease, [move(photo) for photo in scene.work(lease)], max_tries=3)
@@ -377,6 +396,7 @@ def test_both_jobs_worked_by_many_at_once_lose_nothing_and_do_not_jam(scene):
     at_once(*steps, *steps, lambda: streaming(scene), lambda: streaming(scene))
     while (lease := scene.claim(down)) is not None:
         scene.close(lease, [stored(photo) for photo in scene.work(lease)], max_tries=3)
+    look(scene, down)
     assert set(scene.states().values()) == {"stored"}
     with scene.catalogue.read() as tx:
         told = {one.job: one for one in jobs.progress(tx)}

@@ -8,7 +8,7 @@ from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
 from popq.catalogue import batches, jobs
-from popq.errors import BadInput, ServiceDown
+from popq.errors import BadInput, Misconfigured, ServiceDown
 from popq.flickr.fake.faults import Fault, Faults
 
 
@@ -347,3 +347,11 @@ def test_a_preview_says_how_long_and_changes_nothing(home):
     assert api.preview(home.rooms, "download", after=60)["seconds"] == pytest.approx(0.06)
     assert home.sql("SELECT count(*) FROM jobs") == [(0,)]
     assert home.flickr.counters()["api_calls_per_photo"] == {}
+
+
+def test_a_download_that_waits_for_a_paused_job_says_so_instead_of_hanging(home):
+    made = home.rooms.enqueue("resolve", then="download", by="bob")
+    api.pause_job(home.rooms, made.job)
+    with pytest.raises(Misconfigured, match=f"waits for job {made.job}, which is paused"):
+        api.work(home.rooms, "download", on_progress=quiet)
+    assert home.sql("SELECT state FROM jobs ORDER BY id") == [("paused",), ("queued",)]

@@ -1,0 +1,81 @@
+"""`popq jobs` and the `enqueue-` commands, as a person types them."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+
+@pytest.fixture
+def listed(popq):
+    popq("import", "links.txt", "--labels", "labels.txt")
+    return popq
+
+
+def test_jobs_are_listed_shown_paused_resumed_and_cancelled_by_their_number(listed):
+    job = listed.json("enqueue-resolve", "--owner", "10000002@N00")["job"]
+    out, _ = listed("jobs", job)
+    assert "photos of 10000002@N00" in out
+    assert "queued" in out
+    listed("jobs", "pause", job)
+    _, err = listed("jobs", "pause", job, status=2)
+    assert "paused already" in err
+    told = listed.json("jobs", "resume", job)
+    assert (told["state"], told["filter"]) == ("running", {"owner": "10000002@N00"})
+    assert listed.json("jobs", "cancel", job)["batches_by_state"]["done"] == 1
+    _, err = listed("jobs", "resume", job, status=2)
+    assert "only an active job" in err
+    assert [row["state"] for row in listed.json("jobs")] == ["cancelled"]
+    _, err = listed("jobs", "cancel", "99", status=2)
+    assert "There is no job 99" in err
+
+
+def test_a_dry_run_and_the_refusal_of_two_filters_change_nothing(listed):
+    out, _ = listed("enqueue-resolve", "--then", "download", "--dry-run")
+    assert "resolve: 40 photos in 2 batches: about 0 s" in out
+    assert "download: 40 photos" in out
+    assert listed.json("jobs") == []
+    listed("enqueue-resolve", "--min-label", "3")
+    _, err = listed("enqueue-resolve", "--owner", "10000002@N00", status=2)
+    assert "popq jobs cancel 1" in err
+    _, err = listed("enqueue-resolve")
+    assert "now it is for all photos" in err
+
+
+def test_a_stream_is_followed_to_its_end_beside_a_worker(listed):
+    worker = listed.start("worker")
+    try:
+        out, err = listed("enqueue-resolve", "--then", "download", "--follow")
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+    assert "Job 1 is done: 40 done, 0 left us." in out
+    assert "Job 2 is done: 40 done, 0 left us." in out
+    assert "40 of 40" in err
+
+
+def test_an_interrupt_ends_the_following_and_not_the_job(listed):
+    follower = listed.start("enqueue-resolve", "--follow")
+    until = time.monotonic() + 60
+    while not listed.json("jobs"):
+        assert time.monotonic() < until
+    line = follower.stderr.readline()  # it follows
+    while "job 1 (resolve)" not in line:
+        line = follower.stderr.readline()
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=60)
+    assert (follower.returncode, "the job goes on" in err) == (130, True)
+    assert listed.json("jobs")[0]["state"] == "queued"
+
+
+def test_a_job_that_left_photos_is_retried(listed, home):
+    down = {"POPQ_FLICKR_IMAGE_URL": "http://127.0.0.1:1", "POPQ_MAX_TRIES": "1"}
+    listed("resolve", "--limit", "2")
+    listed("download", status=1, **down)
+    job = listed.json("jobs")[0]["job"]
+    out, _ = listed("jobs", "retry", job, "--reason", "gone")
+    assert "Nothing to retry" in out
+    assert listed.json("jobs", "retry", job)["enqueued"]["photos"] == 2
+    assert home.sql("SELECT count(*) FROM jobs") == [(3,)]
