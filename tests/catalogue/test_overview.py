@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-import pytest
-from catalogue.scene import resolved
+import datetime as dt
+import json
+from dataclasses import dataclass
 
-from popq.catalogue import overview
+import pytest
+from catalogue.scene import resolved, stored
+
+from popq.catalogue import hosts, jobs, overview
+from popq.catalogue import runs as training
+from popq.catalogue.batches import Failed
+from popq.errors import Outcome
 
 #: Real time that a test may take, as a share of the shortest faked one (100 s).
 SLACK = 0.05
+#: A moment from epoch seconds, as SQLite (True) or PostgreSQL says it.
+AT = {True: "datetime(:s, 'unixepoch')", False: "to_timestamp(:s)"}
+
+
+@dataclass
+class Epoch:
+    epoch: int
+    train_loss: float = 1.0
+    train_accuracy: float = 0.5
+    val_loss: float = 1.0
+    val_accuracy: float = 0.5
+    lr: float = 0.1
+    seconds: float = 2.0
+    images_per_second: float = 100.0
 
 
 @pytest.fixture
@@ -67,7 +88,8 @@ def test_a_rate_falls_when_nothing_moves_and_ends_after_ten_minutes(scene, job):
 def test_claims_and_settles_leave_the_moments_that_rates_need(scene, job):
     first = scene.claim(job, "w1")
     begun, claimed, settled = moments_of(scene, first)
-    assert (begun, settled) == (claimed, None)
+    assert 0 <= claimed - begun < 1
+    assert settled is None
     scene.settle(first, failures=[])
     assert moments_of(scene, first)[2] is None  # renewed, and nothing came of it yet
     scene.settle(first, [resolved(photo) for photo in scene.work(first)[:4]])
@@ -100,3 +122,176 @@ def test_rates_are_told_job_by_job(scene, job):
 )
 def test_time_left_is_told_where_it_can_be(photos, per_second, seconds):
     assert overview.left_s(photos, per_second) == seconds
+
+
+def asked(scene, question):
+    with scene.catalogue.read() as tx:
+        return question(tx)
+
+
+def test_the_funnel_counts_states_and_reasons(scene):
+    scene.photos(3)
+    for reason in ("private", "private", "not_found"):
+        scene.photo(state="gone", reason=reason)
+    photos, reasons = asked(scene, overview.funnel)
+    assert photos == {"listed": 3, "resolved": 0, "stored": 0, "gone": 3, "rejected": 0}
+    assert reasons == {"not_found": 1, "private": 2}
+
+
+def test_a_job_is_told_with_its_batches_rate_and_time_left(scene, job):
+    took(scene, 1, begun=100, settled=0, moved=8, exited=1)
+    scene.do('UPDATE batches SET "left" = 1 WHERE id = 1')
+    lost, held = scene.claim(job), scene.claim(job)
+    scene.expire(lost)
+    scene.do("UPDATE batches SET due = due + 40 WHERE state = 'ready'")
+    (told,) = asked(scene, overview.jobs)
+    assert told.pop("per_second") == about(0.09)
+    assert told.pop("left_s") == about(90 / 0.09)
+    assert 30 < told.pop("due_s") <= 40
+    assert told == {
+        "job": job,
+        "stage": "resolve",
+        "run": None,
+        "state": "running",
+        "message": None,
+        "fed_by": None,
+        "done": 10,
+        "photos": 100,
+        "moved": 8,
+        "exited": 1,
+        "left": 1,
+        "failed_tries": 0,
+        "batches": 10,
+        "open_batches": 9,
+        "leased": 1,
+        "lost": 1,
+    }
+    assert held.batch == 3
+
+
+def test_a_paused_job_says_why_and_has_no_time_left(scene, job):
+    took(scene, 1, begun=100, settled=0)
+    with scene.catalogue.begin() as tx:
+        jobs.pause(tx, job, "all keys are refused")
+    (told,) = asked(scene, overview.jobs)
+    assert (told["state"], told["message"]) == ("paused", "all keys are refused")
+    assert told["left_s"] is None
+
+
+def test_a_job_that_another_feeds_says_by_which(scene, job):
+    scene.photos(1, "resolved")
+    fed = scene.enqueue("download").job
+    scene.do("UPDATE jobs SET then_id = :fed WHERE id = :job", fed=fed, job=job)
+    assert [told["fed_by"] for told in asked(scene, overview.jobs)] == [job, None]
+
+
+def test_of_ended_jobs_only_the_newest_are_told(scene, job):
+    for _ in range(overview.NEWEST_JOBS + 2):
+        (photo,) = scene.photos(1, "resolved")
+        ended = scene.enqueue("download").job
+        scene.close(scene.claim(ended), [stored(photo)])
+    told = asked(scene, overview.jobs)
+    assert [row["job"] for row in told] == [*range(ended, ended - 5, -1), job]
+    assert [row["per_second"] for row in told] == [None] * 5 + [0.0]
+    assert (told[0]["photos"], told[0]["done"], told[0]["left_s"]) == (1, 1, None)
+
+
+def test_workers_are_told_with_what_they_hold_and_silent_ones_as_such(scene, job):
+    first, second, third = scene.claim(job, "alive"), scene.claim(job, "dead"), scene.claim(job)
+    scene.do("UPDATE batches SET claimed = claimed - 100, due = due - 90 WHERE worker = 'dead'")
+    now = scene.catalogue_now()
+    for name, ago in (("dead", 200), ("alive", 10), ("idle", 30)):
+        scene.do(
+            "INSERT INTO workers (name, queue, threads, seen) VALUES (:n, 'io', 8, :s)",
+            n=name,
+            s=now - ago,
+        )
+    told = asked(scene, overview.workers)
+    assert [(w["name"], w["queue"], w["threads"], w["alive"]) for w in told] == [
+        ("alive", "io", 8, True),
+        ("idle", "io", 8, True),
+        ("dead", "io", 8, False),
+        ("w1", None, None, None),
+    ]
+    assert [[work["batch"] for work in w["work"]] for w in told] == [
+        [first.batch],
+        [],
+        [second.batch],
+        [third.batch],
+    ]
+    assert 200 <= told[2]["seen_s"] < 205
+    (dead,) = told[2]["work"]
+    assert (dead["stage"], dead["job"], dead["lo"], dead["hi"]) == ("resolve", job, 11, 20)
+    assert 100 <= dead["since_s"] < 105
+    assert -35 < dead["lease_s"] <= -30
+
+
+def test_runs_are_told_with_their_epochs_and_who_trains_them(scene):
+    run = scene.run()
+    scene.run(done=True)
+    assert asked(scene, overview.runs) == [{"run": run, "state": "queued", "done": 0, "epochs": 2}]
+    with scene.catalogue.begin() as tx:
+        term = training.claim(tx, run, "trainer", 60.0)
+        training.add_epoch(tx, run, term, Epoch(1), 60.0)
+    assert asked(scene, overview.runs) == [{"run": run, "state": "running", "done": 1, "epochs": 2}]
+    (worker,) = asked(scene, overview.workers)
+    assert (worker["name"], worker["alive"]) == ("trainer", None)
+    assert (worker["work"][0]["stage"], worker["work"][0]["run"]) == ("train", run)
+
+
+def test_hosts_are_told_with_their_pause_and_why(scene):
+    with scene.catalogue.begin() as tx:
+        for name in ("a", "b", "c"):
+            hosts.register(tx, name, 3600.0)
+        hosts.pause(tx, "b", 40.0, None, "HTTP 429")
+        hosts.disable(tx, "c", "invalid key")
+    calm, paused, out = asked(scene, overview.hosts)
+    quiet = {"per_hour": 3600, "paused_s": 0, "opens_at": None}
+    assert calm == {"name": "a", **quiet, "paused_why": None, "disabled_why": None}
+    assert out == {"name": "c", **quiet, "paused_why": None, "disabled_why": "invalid key"}
+    assert (paused["name"], paused["paused_why"]) == ("b", "HTTP 429")
+    assert 35 < paused["paused_s"] <= 40
+    opens = dt.datetime.fromisoformat(paused["opens_at"])
+    assert abs(opens.timestamp() - scene.catalogue_now() - 40) < 10
+
+
+def test_a_pause_that_is_over_is_told_no_more_and_forgotten_with_the_next_answer(scene):
+    with scene.catalogue.begin() as tx:
+        hosts.register(tx, "a", 3600.0)
+        hosts.pause(tx, "a", 40.0, None, "HTTP 429")
+    scene.do("UPDATE hosts SET paused_until = paused_until - 41")
+    (host,) = asked(scene, overview.hosts)
+    assert (host["paused_s"], host["opens_at"], host["paused_why"]) == (0, None, None)
+    with scene.catalogue.begin() as tx:
+        hosts.calm(tx, "a")
+    assert scene.scalar("SELECT paused_why FROM hosts") is None
+
+
+def test_failures_of_the_last_hour_are_counted_by_stage_and_outcome(scene, job):
+    photos = scene.photos(4, "resolved")
+    download = scene.enqueue("download").job
+    lease = scene.claim(download)
+    scene.settle(lease, failures=[Failed(p, Outcome.TRANSIENT, "502", 502) for p in photos])
+    lease = scene.claim(job)
+    outcomes = (Outcome.NOT_FOUND, Outcome.TRANSIENT, Outcome.NOT_FOUND)
+    ids = scene.work(lease)
+    pairs = zip(ids, outcomes, strict=False)
+    scene.settle(lease, failures=[Failed(photo, outcome, "no") for photo, outcome in pairs])
+    old = scene.catalogue_now() - overview.FAILURES_S - 60
+    scene.do(f"UPDATE failures SET failed_at = {AT[scene.catalogue.is_sqlite]} WHERE id = 1", s=old)
+    assert asked(scene, overview.failures) == [
+        {"stage": "download", "outcome": "transient", "count": 3},
+        {"stage": "resolve", "outcome": "not_found", "count": 2},
+        {"stage": "resolve", "outcome": "transient", "count": 1},
+    ]
+
+
+def test_the_status_of_an_empty_and_of_a_busy_catalogue_is_json(scene):
+    empty = json.loads(json.dumps(asked(scene, overview.status)))
+    assert set(empty["photos"].values()) == {0}
+    assert [empty[name] for name in ("jobs", "runs", "workers", "hosts", "failures")] == [[]] * 5
+    scene.photos(20)
+    scene.claim(scene.enqueue().job)
+    busy = json.loads(json.dumps(asked(scene, overview.status)))
+    assert busy["jobs"][0]["leased"] == 1
+    assert abs(dt.datetime.fromisoformat(busy["at"]).timestamp() - scene.catalogue_now()) < 10
