@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from catalogue.scene import resolved, stored
+from sqlalchemy import event
 
 from popq.catalogue import hosts, jobs, overview
 from popq.catalogue import runs as training
@@ -295,3 +296,23 @@ def test_the_status_of_an_empty_and_of_a_busy_catalogue_is_json(scene):
     busy = json.loads(json.dumps(asked(scene, overview.status)))
     assert busy["jobs"][0]["leased"] == 1
     assert abs(dt.datetime.fromisoformat(busy["at"]).timestamp() - scene.catalogue_now()) < 10
+
+
+def test_the_questions_do_not_grow_with_the_jobs_and_photos_are_passed_through_once(scene, job):
+    few = questions(scene)
+    for _ in range(20):
+        (photo,) = scene.photos(1, "resolved")
+        ended = scene.enqueue("download").job
+        scene.close(scene.claim(ended), [stored(photo)])
+    many = questions(scene)
+    assert len(many) == len(few) <= 20
+    assert sum("FROM photos" in statement for statement in many) == 1
+
+
+def questions(scene):
+    """Return the statements of one status."""
+    asked = []
+    with scene.catalogue.read() as tx:
+        event.listen(tx, "before_cursor_execute", lambda *call: asked.append(call[2]))
+        overview.status(tx)
+    return asked
