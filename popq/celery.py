@@ -69,8 +69,10 @@ def broker_silence(within_s: float) -> str | None:
     def ask() -> None:
         try:
             check_broker(retries=0)
+        except ServiceDown as error:
+            said.append(str(error.__cause__))
         except Exception as error:  # noqa: BLE001 - whatever it is, no bell can ring
-            said.append(str(error.__cause__ or error))
+            said.append(type(error).__name__)  # its words may quote the password
         else:
             said.append(None)
 

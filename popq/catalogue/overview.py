@@ -259,7 +259,9 @@ def rates(tx: Tx, ids: Sequence[int]) -> dict[int, float]:
     )
     began = func.min(case((Batch.begun >= start, Batch.begun), else_=start))
     query = select(Batch.job_id, func.sum(within), began).group_by(Batch.job_id)
-    rows = tx.execute(query.where(Batch.job_id.in_(ids), Batch.settled > start))
+    # One that was in work when its catalogue was brought to this version never began.
+    counted = Batch.job_id.in_(ids) & (Batch.settled > start) & Batch.begun.is_not(None)
+    rows = tx.execute(query.where(counted))
     # In a job's first second there is nothing to tell by.
     return {job: float(photos) / max(now - since, 1.0) for job, photos, since in rows}
 

@@ -86,6 +86,14 @@ def test_a_rate_falls_when_nothing_moves_and_ends_after_ten_minutes(scene, job):
     assert rates(scene, job) == {}
 
 
+def test_a_batch_that_was_in_work_before_begins_were_kept_is_left_out(scene, job):
+    took(scene, 1, begun=100, settled=0)
+    scene.do("UPDATE batches SET begun = NULL, claimed = NULL")
+    assert rates(scene, job) == {}
+    took(scene, 2, begun=100, settled=0)
+    assert rates(scene, job) == {job: about(0.1)}
+
+
 def test_claims_and_settles_leave_the_moments_that_rates_need(scene, job):
     first = scene.claim(job, "w1")
     begun, claimed, settled = moments_of(scene, first)

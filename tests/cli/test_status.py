@@ -133,6 +133,14 @@ def test_a_broker_that_takes_calls_and_never_speaks_holds_nobody_up(popq):
     assert broker == {"url": url, "answers": False, "why": "no answer within 2 s"}
 
 
+@pytest.mark.parametrize("url", ["redis://:hush#hush@h:1/0", "redis://:hush/hush@h:1/0"])
+def test_a_broker_url_that_cannot_be_read_is_a_wrong_setting_and_no_secret_is_shown(bare, url):
+    _, err = bare("status", status=3, POPQ_BROKER_URL=url)
+    assert "POPQ_BROKER_URL" in err
+    assert "cannot be read as a URL" in err
+    assert "hush" not in err
+
+
 def test_a_broker_that_answers_is_said_to(popq):
     with redis_url() as url:
         broker = popq.json("status", POPQ_BROKER_URL=url)["broker"]
