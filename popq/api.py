@@ -15,6 +15,7 @@ from __future__ import annotations
 import getpass
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -22,7 +23,7 @@ from typing import Any, Final
 import structlog
 
 from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
-from popq.catalogue import datasets, hosts, jobs, migrate, orders, queries, runs, scores
+from popq.catalogue import datasets, hosts, jobs, migrate, orders, overview, queries, runs, scores
 from popq.catalogue.db import Catalogue
 from popq.catalogue.purge import Doomed
 from popq.catalogue.states import ACTIVE_JOBS, JobState
@@ -344,7 +345,7 @@ def _log_phase(phase: str, done: int, total: int) -> None:
 
 
 def check(rooms: Rooms) -> list[dict[str, str]]:
-    """Check database, broker, store, keys and torch; each row has name, state and message.
+    """Check database, broker, store, keys, torch and workers; each row has name, state, message.
 
     State is ok, warning (something is not set up) or wrong (it is, and does not work). A key that
     answers is taken in again if it had been taken out.
@@ -355,6 +356,7 @@ def check(rooms: Rooms) -> list[dict[str, str]]:
         ("store", lambda: _check_store(rooms)),
         ("key", lambda: _check_keys(rooms)),
         ("torch", lambda: _check_torch(rooms)),
+        ("workers", lambda: _check_workers(rooms)),
     ]
     rows = []
     for name, look in checks:
@@ -418,3 +420,18 @@ def _check_torch(rooms: Rooms) -> str:
     device = model.pick_device(rooms.settings.device)
     facts = model.versions(device)
     return "ok: " + ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _check_workers(rooms: Rooms) -> str:
+    before, head = migrate.versions(rooms.catalogue)
+    if before is None or before != head:
+        return "warning: unknown, since the catalogue is not of this version"
+    with rooms.catalogue.read() as tx:
+        found = [worker for worker in overview.workers(tx) if worker["alive"] is not None]
+    alive = Counter(worker["queue"] for worker in found if worker["alive"])
+    told = ", ".join(f"{queue} {count} alive" for queue, count in sorted(alive.items())) or "none"
+    silent = [worker["name"] for worker in found if not worker["alive"]]
+    if silent:
+        more = "" if len(silent) == 1 else f" and {len(silent) - 1} more"
+        return f"warning: {told}; silent: {silent[0]}{more}; `popq status` says since when"
+    return f"ok: {told}"

@@ -7,6 +7,8 @@ it has no result, and its delivery is nobody's transaction.
 
 from __future__ import annotations
 
+import threading
+
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -44,12 +46,37 @@ app.conf.update(
 )
 
 
-def check_broker() -> str:
-    """Return the broker's URL without its password; `ServiceDown` when it does not answer."""
+def check_broker(*, retries: int = 1) -> str:
+    """Return the broker's URL without its password; `ServiceDown` when it does not answer.
+
+    A broker that does not answer is asked `retries` more times, two seconds later each.
+    """
     with app.connection_for_write() as connection:
         try:
-            connection.ensure_connection(max_retries=1, timeout=5)
+            connection.ensure_connection(max_retries=retries, timeout=5)
         except (OperationalError, OSError) as error:
             message = f"The broker {connection.as_uri()} does not answer: {error}"
             raise ServiceDown(f"{message}. Start it, or unset POPQ_BROKER_URL.") from error
         return str(connection.as_uri())
+
+
+def broker_silence(within_s: float) -> str | None:
+    """Return why the broker does not answer within so many seconds; None if it does."""
+    # Said unless the broker speaks in time: a look-up of its name, or a host that swallows packets,
+    # may take far longer.
+    said: list[str | None] = [f"no answer within {within_s:g} s"]
+
+    def ask() -> None:
+        try:
+            check_broker(retries=0)
+        except ServiceDown as error:
+            said.append(str(error.__cause__))
+        except Exception as error:  # noqa: BLE001 - whatever it is, no bell can ring
+            said.append(type(error).__name__)  # its words may quote the password
+        else:
+            said.append(None)
+
+    asker = threading.Thread(target=ask, name="broker", daemon=True)
+    asker.start()
+    asker.join(within_s)
+    return said[-1]

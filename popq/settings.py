@@ -10,6 +10,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -76,8 +77,17 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _known_broker(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and value.get_secret_value().split("://")[0] not in BROKERS:
+        if value is None:
+            return value
+        url = value.get_secret_value()
+        if url.split("://")[0] not in BROKERS:
             raise ValueError(f"a broker's URL begins with {', '.join(BROKERS)}, and then ://")
+        try:
+            urlsplit(url).port  # noqa: B018 - read for its error
+        except ValueError:
+            # Not the error's words: they may quote the password.
+            message = "it cannot be read as a URL; in a password, write # as %23, / as %2F"
+            raise ValueError(message) from None
         return value
 
     @field_validator("data_dir")

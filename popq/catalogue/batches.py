@@ -166,6 +166,8 @@ def take() -> ReturningUpdate[int, int, int, int, int]:
             worker=bindparam("worker", type_=Text),
             term=Batch.term + 1,
             due=db_now() + bindparam("lease_s", type_=Double),
+            begun=func.coalesce(Batch.begun, db_now()),
+            claimed=db_now(),
             expiries=Batch.expiries + expired,
         )
         .returning(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries)
@@ -307,6 +309,7 @@ def _renew(*, gets_on: bool) -> ReturningUpdate[str]:
     values["due"] = db_now() + bindparam("b_lease_s", type_=Double)
     if gets_on:
         values["expiries"] = literal(0)  # a worker that gets on is not killed by its photos
+        values["settled"] = db_now()
     job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
     mine = (Batch.id == bindparam("b_batch"), Batch.term == bindparam("b_term"))
     renew = update(Batch).where(*mine, Batch.state == BatchState.LEASED).values(values)

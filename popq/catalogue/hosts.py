@@ -120,8 +120,8 @@ def owe(tx: Tx, name: str) -> bool:
     return True
 
 
-def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None) -> float:
-    """Pause the host after a 429 and return for how many seconds.
+def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None, why: str) -> float:
+    """Pause the host after a 429 (`why` is what it said) and return for how many seconds.
 
     Each new pause is twice as long as the last, from `first_s` to half an hour, and at least what
     the server asked for. Calls that were under way when the pause began do not lengthen it.
@@ -132,7 +132,7 @@ def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None) -> flo
         return float(row.paused_until - row.now)
     pause_s = min(max(first_s, row.pause_s * 2), LONGEST_PAUSE_S)
     wait_s: float = max(pause_s, retry_after_s or 0.0)
-    values = {"pause_s": pause_s, "paused_until": row.now + wait_s}
+    values = {"pause_s": pause_s, "paused_until": row.now + wait_s, "paused_why": why}
     tx.execute(update(Host).where(Host.name == name).values(values))
     return wait_s
 
@@ -140,7 +140,8 @@ def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None) -> flo
 def calm(tx: Tx, name: str) -> None:
     """Forget earlier pauses, since the host answers again: the next one is short."""
     open_again = (Host.pause_s > 0) & (Host.paused_until <= db_now())
-    tx.execute(update(Host).where(Host.name == name, open_again).values(pause_s=0.0))
+    over = {"pause_s": 0.0, "paused_why": None}
+    tx.execute(update(Host).where(Host.name == name, open_again).values(over))
 
 
 def disable(tx: Tx, name: str, why: str) -> None:

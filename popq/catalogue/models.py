@@ -1,6 +1,6 @@
 """The tables of the catalogue, as SQLAlchemy typed models with CHECKs for what must never be.
 
-Two kinds of time: columns named `*_at` are timestamps for people; `due`, `leased_until`,
+Two kinds of time: columns named `*_at` are timestamps for people; `due`, `settled`, `leased_until`,
 `paused_until`, `rung` and the like are epoch seconds of the database's clock, since leases and
 pauses are arithmetic. A photo's row is written once per stage and no index covers what stages
 update, so that PostgreSQL can update in place.
@@ -209,7 +209,8 @@ class Batch(Base):
     """One range of photo ids of a job: the lease, the unit of retry and the log line.
 
     `due` is the moment from which it may be claimed: its retry time while it is ready, the end of
-    its lease while it is leased. `term` is the fencing token: every claim raises it.
+    its lease while it is leased. `term` is the fencing token: every claim raises it. `begun`,
+    `claimed` and `settled` are the moments of its first claim, its last claim and its last results.
     """
 
     __tablename__ = "batches"
@@ -254,6 +255,9 @@ class Batch(Base):
     left: Mapped[int] = mapped_column(server_default=text("0"))
     bytes: Mapped[int] = mapped_column(server_default=text("0"))
     seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    begun: Mapped[float | None]
+    claimed: Mapped[float | None]
+    settled: Mapped[float | None]
 
 
 class Failure(Base):
@@ -269,7 +273,7 @@ class Failure(Base):
     outcome: Mapped[str]
     http_status: Mapped[int | None]
     message: Mapped[str]
-    failed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    failed_at: Mapped[dt.datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 class Tombstone(Base):

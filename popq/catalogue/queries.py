@@ -1,4 +1,4 @@
-"""Questions people ask of the catalogue: states, one photo's story, failures, hosts."""
+"""Questions people ask of the catalogue: states, one photo's story, failures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from popq.catalogue.db import Tx, db_now
-from popq.catalogue.models import Batch, Failure, Host, Job, Member, Photo, Run, Score
+from popq.catalogue.db import Tx
+from popq.catalogue.models import Batch, Failure, Job, Member, Photo, Run, Score
 from popq.catalogue.states import BatchState, PhotoState
 from popq.errors import BadInput
 
@@ -60,13 +60,6 @@ def failures(tx: Tx, limit: int) -> list[dict[str, Any]]:
         .limit(limit)
     )
     return _all(tx, query)
-
-
-def hosts(tx: Tx) -> list[dict[str, Any]]:
-    """Return each throttled host with the seconds until its pause ends (0 when it is open)."""
-    left = (Host.paused_until - db_now()).label("paused_s")
-    query = select(Host.name, Host.per_hour, left, Host.disabled_why).order_by(Host.name)
-    return [row | {"paused_s": max(0.0, row["paused_s"])} for row in _all(tx, query)]
 
 
 def job(tx: Tx, job_id: int) -> dict[str, Any]:

@@ -1,15 +1,12 @@
-"""`popq init`, `status`, `photo` and `failures`: the catalogue, made and looked into."""
+"""`popq init`, `photo` and `failures`: the catalogue, made and looked into."""
 
 from __future__ import annotations
-
-from dataclasses import asdict
-from typing import Any
 
 import click
 
 from popq import api
 from popq.bootstrap import open_rooms
-from popq.catalogue import jobs, queries
+from popq.catalogue import queries
 from popq.cli import show
 
 
@@ -28,35 +25,6 @@ def init_command(as_json: bool) -> None:
         return
     verb = "is up to date" if made["before"] == made["version"] else "is ready"
     click.echo(f"The catalogue {made['catalogue']} {verb} (version {made['version']}).")
-
-
-@click.command()
-@show.json_option
-def status_command(as_json: bool) -> None:
-    """Count photos by state, and show the newest jobs and the throttled hosts."""
-    with open_rooms() as rooms, rooms.catalogue.read() as tx:
-        status: dict[str, Any] = {
-            "photos": queries.photos_by_state(tx),
-            "reasons": queries.reasons(tx),
-            "jobs": [asdict(progress) for progress in jobs.progress(tx)],
-            "hosts": queries.hosts(tx),
-        }
-    if as_json:
-        show.data(status)
-        return
-    click.echo("photos")
-    for state, count in status["photos"].items():
-        click.echo(f"  {state:<10}{count:>10,}")
-    for reason, count in status["reasons"].items():
-        click.echo(f"    left as {reason:<12}{count:>10,}")
-    click.echo("jobs")
-    columns = ("job", "stage", "state", "photos", "moved", "exited", "failed_tries", "left")
-    show.table(status["jobs"][:10], columns, "  none yet; `popq import` brings photos in")
-    for host in status["hosts"]:
-        if host["disabled_why"]:
-            click.echo(f"host {host['name']} is taken out: {host['disabled_why']}")
-        elif host["paused_s"]:
-            click.echo(f"host {host['name']} is paused for another {host['paused_s']:.0f} s")
 
 
 @click.command()

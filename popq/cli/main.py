@@ -26,7 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "score": ("work", "Score stored photos with a trained run, here and now."),
     "runs": ("runs", "List training runs, or show one with its epochs and metrics."),
     "report": ("report", "Write one HTML page: labels, tiers, learning, mistakes, photos."),
-    "status": ("catalogue", "Count photos by state and show the jobs."),
+    "status": ("status", "Show where the photos are, and who works at what how fast."),
     "photo": ("catalogue", "Show all that is known of one photo."),
     "failures": ("catalogue", "List the newest failed tries and why they failed."),
     "purge": ("purge", "Take photos out for good: rows, files, crops, scores."),

@@ -395,7 +395,7 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
 def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace, names: Sequence[str]) -> float:
     """Pause the host; return how long the batch waits: not at all while another host is open."""
     with catalogue.begin() as tx:
-        wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s)
+        wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s, str(error))
         others = any(hosts.is_open(tx, name) for name in names if name != error.host)
     log.warning("host paused", host=error.host, seconds=round(wait_s, 1), why=str(error))
     return 0.0 if others else wait_s

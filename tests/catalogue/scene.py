@@ -7,11 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert, select, text
 
 from popq.catalogue import batches, datasets, jobs, runs
 from popq.catalogue.batches import Failed, Lease, Move, Tally
-from popq.catalogue.db import Catalogue, bulk_insert
+from popq.catalogue.db import Catalogue, bulk_insert, db_now
 from popq.catalogue.models import Base, Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
 from popq.errors import Outcome
@@ -139,6 +139,11 @@ class Scene:
 
     def scalar(self, query: str, **values: Any) -> Any:
         return self.rows(query, **values)[0][0]
+
+    def catalogue_now(self) -> float:
+        """Return the database's clock in epoch seconds."""
+        with self.catalogue.read() as tx:
+            return tx.execute(select(db_now())).scalar_one()
 
     def states(self) -> dict[int, str]:
         return dict(self.rows("SELECT id, state FROM photos ORDER BY id"))

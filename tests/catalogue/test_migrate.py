@@ -18,7 +18,7 @@ from popq.catalogue.models import Base
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ class Shell:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("POPQ_")}
         self.environment = kept | settings
 
-    def start(self, *arguments, **settings):
+    def start(self, *arguments, stdout=subprocess.PIPE, **settings):
         """Start a command and return its process."""
         command = [sys.executable, "-m", "popq", *map(str, arguments)]
         return subprocess.Popen(
             command,
             cwd=self.folder,
             env=self.environment | settings,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )

@@ -89,6 +89,19 @@ def test_a_429_pauses_the_host_and_counts_against_no_photo(tmp_path):
         assert home.flickr.counters()["statuses"]["api"]["429"] >= 1
 
 
+def test_a_paused_host_says_why_until_it_answers_again(tmp_path):
+    faults = Faults()
+    faults.throttle_for(0.5, after_calls=3)
+    with house(tmp_path, small_world(9), faults) as home:
+        take_in(home, tmp_path)
+        job = home.rooms.enqueue("resolve", run_id=None, limit=None, by="test").job
+        home.rooms.drain("resolve").step(job)
+        ((why,),) = home.sql("SELECT paused_why FROM hosts")
+        assert "HTTP 429: too many requests" in why
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        assert home.sql("SELECT paused_why FROM hosts") == [(None,)]
+
+
 def test_a_refused_key_pauses_the_job_and_loses_nothing(tmp_path):
     with house(tmp_path, small_world(5)) as home:
         take_in(home, tmp_path)
