@@ -3,8 +3,7 @@
 Two lists that are made up, one ten times as long as the other, each with its labels and a metadata
 file (a JSON array). Each is imported, and then again with another label on every row, which makes
 every photo an update. What counts is the peak memory of the whole process. Prints JSON; exits 1 on
-a miss. `bench_import_memory.py ROWS` takes ROWS for the longer list, 1,000,000 otherwise:
-10,000,000 take 15 GB of disk, and half an hour.
+a miss. `bench_import_memory.py ROWS` takes ROWS for the longer list, 1,000,000 otherwise.
 """
 
 from __future__ import annotations

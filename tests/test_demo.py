@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_a_small_demo_walks_every_step(tmp_path):
     assert sum(summary["photos"].values()) == 120
     assert summary["best_possible"] == pytest.approx(0.744, abs=0.002)
     assert "$ popq resolve" in done.stderr
+    assert Path(summary["report"]).read_text("utf-8").startswith("<!DOCTYPE html>")
     with sqlite3.connect(summary["catalogue"]) as connection:
         for query in SQL:
             assert connection.execute(query).fetchall()

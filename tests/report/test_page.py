@@ -226,6 +226,16 @@ def test_an_interval_of_the_accuracy_is_shown_where_there_is_one(scene):
     assert shown.numbers["metrics.accuracy_high"] == 0.75
 
 
+@pytest.mark.parametrize(("tiers", "shape"), [(5, "matrix"), (6, "matrix many")])
+def test_a_matrix_of_many_tiers_has_the_page_to_itself(scene, tiers, shape):
+    dataset = scene.frozen([scene.stored(number) for number in range(6)])
+    confusion = {"confusion": [[1] * tiers] * tiers}
+    found = scene.page(scene.trained(dataset, judged=scene.judged(dataset) | confusion))
+    assert [name for name in found.every("table", "class") if "matrix" in name] == [shape]
+    beside = [place for place in found.every("div", "class") if place == "pair"]
+    assert len(beside) == (3 if tiers == 5 else 2)  # the labels, the curves, the matrix
+
+
 def test_what_is_undefined_is_a_dash(scene):
     dataset = scene.frozen([scene.stored(n) for n in range(9)])
     judged = scene.judged(dataset) | {"spearman": None, "quadratic_kappa": None}
