@@ -258,8 +258,9 @@ def test_widening_beside_workers_that_close_does_not_jam(scene):
         job = scene.enqueue(size=1, only=OWNER).job
         steps = [lambda lease=lease: scene.close(lease) for lease in leases_of(scene, job)]
         at_once(*steps, scene.enqueue)
+        active = scene.enqueue().job
         with scene.catalogue.begin() as tx:
-            jobs.finish(tx, scene.enqueue().job, JobState.CANCELLED)
+            jobs.finish(tx, active, JobState.CANCELLED)
         scene.do("UPDATE photos SET state = 'gone', reason = 'gone'")
 
 
