@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
 import threading
+import time
+from typing import Any, Final
 
 import click
 
-from popq import api, logs
+from popq import api, logs, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
+from popq.catalogue import workers
 from popq.cli import show
+
+#: A worker that has not said for so long that it is there is not well, in seconds.
+CHECK_S: Final = 60.0
 
 
 @click.command()
@@ -27,8 +32,16 @@ from popq.cli import show
     type=click.IntRange(min=1),
     help="Threads of an io worker; default: POPQ_IO_THREADS.",
 )
-def worker_command(queues: str, concurrency: int | None) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Start none: exit with 0 if one of this machine was there in the last minute, else 1.",
+)
+def worker_command(queues: str, concurrency: int | None, check: bool) -> None:
     """Work what is enqueued until stopped (Ctrl-C or SIGTERM).
+
+    A worker that is stopped records what is finished, hands the rest back at once and is gone
+    within ten seconds; a second signal ends it at once. Makes the catalogue where there is none.
 
     With POPQ_BROKER_URL this is a Celery worker, rung by doorbells and seen in Flower. Without it
     the worker looks into the catalogue for work by itself. Any number may run side by side; each
@@ -38,11 +51,14 @@ def worker_command(queues: str, concurrency: int | None) -> None:
     unknown = [name for name in names if name not in QUEUES]
     if unknown or not names:
         raise click.BadParameter(f"queues are {' and '.join(QUEUES)}, not {queues!r}.")
-    if len(names) > 1:
+    if len(names) > 1 and not check:
         raise SystemExit(_one_process_each(names, concurrency))
     with open_rooms() as rooms:
+        if check:
+            raise SystemExit(_check(rooms))
         if concurrency is not None:
             rooms.settings.io_threads = concurrency
+        api.make_ready(rooms)
         if rooms.settings.broker() is not None:
             from popq import tasks  # noqa: PLC0415 - Celery, only in a worker
 
@@ -51,28 +67,41 @@ def worker_command(queues: str, concurrency: int | None) -> None:
             _poll(rooms, names[0])
 
 
+def _check(rooms: Rooms) -> int:
+    with rooms.catalogue.read() as tx:
+        there = workers.is_there(tx, f"{rooms.machine}:", CHECK_S)
+    show.note(f"{'A' if there else 'No'} worker of {rooms.machine} was there in the last minute.")
+    return 0 if there else 1
+
+
 def _poll(rooms: Rooms, queue: str) -> None:
-    logs.for_workers(rooms.settings.log_level)
-    with rooms.catalogue.read():
-        pass  # no catalogue is an error now, not a line in the log every two seconds
+    logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
     stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+    stopping.on_signals(stop.set)
     show.note(f"Worker of the {queue} queue on {rooms.catalogue}; no broker, so it looks itself.")
     api.serve(rooms, queue, stop)
 
 
 def _one_process_each(queues: list[str], concurrency: int | None) -> int:
-    """Run one worker process for each queue; when one ends, end all."""
+    """Run one worker process for each queue; when one ends, end all; pass each signal on once."""
     size = [] if concurrency is None else ["--concurrency", str(concurrency)]
     command = [sys.executable, "-m", "popq", "worker", *size, "--queues"]
-    children = [subprocess.Popen([*command, queue]) for queue in queues]  # noqa: S603 - ourselves
-    stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
-    while not stop.wait(0.2) and all(child.poll() is None for child in children):
-        pass
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
+    # In groups of their own: Ctrl-C reaches a whole group, and a second signal would end them hard.
+    children = [
+        subprocess.Popen([*command, queue], process_group=0)  # noqa: S603 - ourselves
+        for queue in queues
+    ]
+    asked = threading.Event()
+
+    def tell(*_: Any) -> None:
+        asked.set()
+        for child in children:
+            child.terminate()  # does nothing to one that has ended
+
+    for signum in stopping.SIGNALS:
+        signal.signal(signum, tell)
+    while all(child.poll() is None for child in children):
+        time.sleep(0.2)
+    if not asked.is_set():
+        tell()
     return max(abs(child.wait()) for child in children)
