@@ -1,4 +1,4 @@
-"""A PostgreSQL of the benchmarks' own: its settings are known, and nobody else works in it.
+"""A PostgreSQL and a Redis of the benchmarks' own: known settings, and nobody else in them.
 
 `POPQ_BENCH_PG_URL` names another to use: a user who may create databases. Its settings then are
 whatever they are, and go into no figure.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -72,6 +73,38 @@ def database(server: str, name: str) -> Iterator[str]:
     finally:
         with psycopg.connect(server, autocommit=True) as admin:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def redis() -> Iterator[str]:
+    """Yield the URL of a Redis (or Valkey) that is ours until the end of the block."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise SystemExit("no Redis here: install redis-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    with tempfile.TemporaryDirectory() as folder:
+        where = ["--bind", "127.0.0.1", "--port", port, "--dir", folder, "--save", ""]
+        server = subprocess.Popen([program, *where], stdout=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + START_S
+            while not _answers(int(port)):
+                if time.monotonic() > until or server.poll() is not None:
+                    raise SystemExit("Redis did not start")
+                time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _programs() -> Path:

@@ -57,7 +57,7 @@ class Rooms:
     @cached_property
     def catalogue(self) -> Catalogue:
         """The catalogue."""
-        return Catalogue(self.settings.catalogue_url())
+        return Catalogue(self.settings.catalogue_url(), self.worker)
 
     @cached_property
     def store(self) -> Store:

@@ -245,7 +245,9 @@ _IN_RANGE: Final = Photo.id.between(bindparam("lo", type_=BigInteger), bindparam
 
 # Statements that every batch needs are put together once: that takes longer than to run them.
 @lru_cache(maxsize=64)
-def _load(stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...]) -> Any:
+def _load(
+    stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...]
+) -> Select[int, int | None, str, str | None, str | None, str | None, str | None, str | None]:
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key)
     work = work_of(stage, run_id, dict(only))

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -39,6 +39,21 @@ Tx = Connection
 
 #: How long a SQLite writer waits for another one, in seconds.
 BUSY_S = 30.0
+#: What a connection to PostgreSQL asks for, unless the URL says otherwise. A server that is gone
+#: without a word is noticed within a minute.
+_CONNECT: Final = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+#: Time-outs of a session there. No statement of popq's lasts an hour, not even with 10,000,000
+#: photos; an import may wait for another one; and a frozen process gives up what it holds.
+_SESSION: Final = {
+    "statement_timeout": "1h",
+    "lock_timeout": "10min",
+    "idle_in_transaction_session_timeout": "5min",
+}
 
 
 class db_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
@@ -84,19 +99,26 @@ class UtcDateTime(TypeDecorator[dt.datetime]):
 class Catalogue:
     """The door to one catalogue; cheap to make, connects on first use, safe between threads."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, user: str = "") -> None:
+        """`user` (a worker's name) stands behind "popq" in PostgreSQL's pg_stat_activity."""
         self.url = _parse(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self._writer = _engine(self.url, begin="BEGIN IMMEDIATE" if self.is_sqlite else None)
         if self.is_sqlite:
-            self._reader = _engine(self.url, begin="BEGIN")
+            self._writer = _sqlite_engine(self.url, "BEGIN IMMEDIATE")
+            self._reader = _sqlite_engine(self.url, "BEGIN")
         else:
+            self._writer = _postgresql_engine(self.url, f"popq {user}".strip())
             # Each statement has a snapshot of its own there anyway: a transaction around readings
             # would cost two round trips, and be held open by whoever dawdles between them.
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
+
+    @property
+    def driver(self) -> Any:
+        """The driver's module, as PEP 249 has it."""
+        return self._writer.dialect.loaded_dbapi
 
     @property
     def path(self) -> Path | None:
@@ -143,7 +165,12 @@ class Catalogue:
             raise Misconfigured(f"There is no catalogue at {self}; make one with `popq init`.")
 
     def watch(self) -> Watch | None:
-        """Return a watch on commits of others (SQLite), or None where there is none to be had."""
+        """Return a watch on commits of others (SQLite), or None where there is none to be had.
+
+        PostgreSQL has LISTEN, but a thread that waits would need a connection for it, and those who
+        NOTIFY commit one after the other. A sweep every two seconds costs less, and the doorbell
+        of a broker is there for those who cannot wait.
+        """
         return Watch(self.path) if self.path is not None else None
 
     def close(self) -> None:
@@ -240,11 +267,18 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, *, begin: str | None) -> Engine:
-    if begin is None:
-        return create_engine(url, pool_pre_ping=True)
+def _postgresql_engine(url: URL, name: str) -> Engine:
+    options = " ".join(f"-c {setting}={value}" for setting, value in _SESSION.items())
+    asked = {**_CONNECT, "application_name": name, "options": options}
+    asked = {key: value for key, value in asked.items() if key not in url.query}
+    # As many connections as threads; the ping notices one that a restart has cut.
+    return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=asked)
+
+
+def _sqlite_engine(url: URL, begin: str) -> Engine:
     # Threads share the engine, each with a connection of its own from the pool.
-    engine = create_engine(url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+    asked = {"timeout": BUSY_S, "check_same_thread": False}
+    engine = create_engine(url, max_overflow=-1, connect_args=asked)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, record: object) -> None:
@@ -265,28 +299,46 @@ def _engine(url: URL, *, begin: str | None) -> Engine:
 def _errors_of(catalogue: Catalogue) -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        text = str(error.orig)
-        if "no such table" in text or "no such column" in text:
-            message = f"{catalogue} holds no catalogue of this version ({text})"
-            raise Misconfigured(f"{message}; run `popq init`.") from error
-        if "readonly" in text or "unable to open" in text:
-            message = f"{catalogue} cannot be opened for writing ({text})"
-            raise Misconfigured(f"{message}; check the path and its permissions.") from error
-        message = f"The database {catalogue} does not answer: {text.strip()}"
-        raise ServiceDown(f"{message}; `popq doctor` says more.") from error
     except DBAPIError as error:
-        text = str(error.orig)
-        if "file is not a database" in text:
-            raise Misconfigured(f"{catalogue} is no SQLite database; name another file.") from error
-        kind = type(error.orig).__name__
-        if kind in {"UndefinedTable", "UndefinedColumn"}:
-            message = f"{catalogue} holds no catalogue of this version ({_first_line(text)})"
-            raise Misconfigured(f"{message}; run `popq init`.") from error
-        if kind in {"InsufficientPrivilege", "ReadOnlySqlTransaction"}:
-            message = f"{catalogue} may not be read or written ({_first_line(text)})"
-            raise Misconfigured(f"{message}; check the user's rights.") from error
-        raise
+        told = _told(catalogue, error.orig, cut=error.connection_invalidated)
+        if told is None:
+            raise
+        raise told from error
+    except catalogue.driver.Error as error:
+        # From a cursor of the driver's own (`bulk_insert`), which SQLAlchemy does not see.
+        told = _told(catalogue, error, cut=False)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(catalogue: Catalogue, error: object, *, cut: bool) -> Misconfigured | ServiceDown | None:
+    """Return what a driver's error means to popq, or None for one that is a mistake of popq's."""
+    kind, text = type(error).__name__, _first_line(str(error))
+    told: Misconfigured | ServiceDown | None = None
+    if "no such table" in text or "no such column" in text or kind in _NO_CATALOGUE:
+        message = f"{catalogue} holds no catalogue of this version ({text})"
+        told = Misconfigured(f"{message}; run `popq init`.")
+    elif "readonly" in text or "unable to open" in text:
+        message = f"{catalogue} cannot be opened for writing ({text})"
+        told = Misconfigured(f"{message}; check the path and its permissions.")
+    elif "file is not a database" in text:
+        told = Misconfigured(f"{catalogue} is no SQLite database; name another file.")
+    elif kind in _NO_RIGHTS:
+        message = f"{catalogue} may not be read or written ({text})"
+        told = Misconfigured(f"{message}; check the user's rights.")
+    elif kind == "LockNotAvailable":
+        message = f"Others hold what this needs in {catalogue} for too long ({text})"
+        told = ServiceDown(f"{message}; try again, or see who it is in pg_stat_activity.")
+    elif cut or isinstance(error, catalogue.driver.OperationalError):
+        message = f"The database {catalogue} does not answer: {text}"
+        told = ServiceDown(f"{message}; `popq doctor` says more.")
+    return told
+
+
+#: Kinds of a PostgreSQL error that a person must act on.
+_NO_CATALOGUE: Final = frozenset({"UndefinedTable", "UndefinedColumn"})
+_NO_RIGHTS: Final = frozenset({"InsufficientPrivilege", "ReadOnlySqlTransaction"})
 
 
 def _first_line(text: str) -> str:

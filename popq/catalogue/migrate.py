@@ -9,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 import popq
 from popq.catalogue.db import Catalogue
@@ -17,6 +17,10 @@ from popq.errors import Misconfigured
 
 #: Any number that no other user of the same PostgreSQL database takes a lock on.
 _UPGRADE_LOCK: Final = 0x706F7071
+#: How long an upgrade waits for others that upgrade, or that hold a table it changes.
+WAIT_S: Final = 60.0
+#: How long one statement of a migration may take (it may write a large table anew).
+STATEMENT_TIMEOUT: Final = "30min"
 
 
 def migrations_folder() -> Path:
@@ -40,14 +44,18 @@ def versions(catalogue: Catalogue) -> tuple[str | None, str | None]:
         return MigrationContext.configure(tx).get_current_revision(), head
 
 
-def upgrade(catalogue: Catalogue) -> str | None:
+def upgrade(catalogue: Catalogue, *, wait_s: float = WAIT_S) -> str | None:
     """Migrate to the newest version in one transaction; return the version that it had before.
 
-    Raises `Misconfigured` for a catalogue that a newer popq made.
+    Raises `Misconfigured` for a catalogue that a newer popq made, and `ServiceDown` when others
+    (who upgrade it, or work in it) do not let us for `wait_s` seconds (SQLite: for 30).
     """
     catalogue.create_folder()
     with catalogue.begin(create=True) as tx:
         if not catalogue.is_sqlite:
+            # Those that wait for a lock hold others up who come after: so not for long.
+            tx.execute(text(f"SET LOCAL lock_timeout = {wait_s * 1000:.0f}"))
+            tx.execute(text(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"))
             # Others that upgrade at the same moment wait here (SQLite: in BEGIN IMMEDIATE).
             tx.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         before = MigrationContext.configure(tx).get_current_revision()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 from catalogue.scene import Scene, at_once
 from sqlalchemy import Table, func, select, text
+from sqlalchemy.engine import make_url
 
 from popq.catalogue.db import Catalogue, bulk_insert, db_now
-from popq.catalogue.models import Member, Photo
+from popq.catalogue.models import Member, Photo, PhotoMetadata
 from popq.errors import Misconfigured, ServiceDown
 
 
@@ -154,3 +156,92 @@ def test_a_watch_sees_commits_of_others_once(sqlite):
 
 def test_a_server_needs_no_watch(postgres):
     assert postgres.watch() is None
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_each_way_to_write_a_url_leads_to_the_same_catalogue(migrated_postgres, scheme):
+    catalogue = Catalogue(scheme + migrated_postgres[migrated_postgres.index("://") :])
+    with catalogue.read() as tx:
+        assert tx.execute(text("SELECT count(*) FROM alembic_version")).scalar_one() == 1
+    catalogue.close()
+
+
+def test_the_server_is_told_who_we_are_and_for_how_long_to_wait(migrated_postgres):
+    catalogue = Catalogue(migrated_postgres, "host:17:abc")
+    names = ("application_name", "statement_timeout", "lock_timeout")
+    with catalogue.read() as tx:
+        told = [tx.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+        idle = tx.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+    catalogue.close()
+    assert told == ["popq host:17:abc", "1h", "10min"]
+    assert idle == "5min"
+
+
+def test_what_the_url_says_of_a_session_stands(migrated_postgres):
+    url = make_url(migrated_postgres)
+    asked = {"application_name": "mine", "options": "-c lock_timeout=7s"}
+    catalogue = Catalogue(url.update_query_dict(asked).render_as_string(hide_password=False))
+    with catalogue.read() as tx:
+        names = ("application_name", "lock_timeout")
+        assert [tx.execute(text(f"SHOW {n}")).scalar_one() for n in names] == ["mine", "7s"]
+    catalogue.close()
+
+
+def cut_off(scene, tx) -> None:
+    """Cut a transaction's connection, as a restart of the server does."""
+    pid = tx.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    assert scene.scalar("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+
+
+@pytest.mark.parametrize("use", ["statement", "COPY", "commit"])
+def test_a_connection_that_is_cut_is_told_and_the_next_one_works(postgres, use):
+    scene = Scene(postgres)
+    (photo,) = scene.photos(1)
+    values = [(photo, "text", "{}")]
+    told = pytest.raises(ServiceDown, match=r"does not answer(?s:.*)popq doctor")
+    with told, postgres.begin() as tx:
+        tx.execute(text("UPDATE photos SET views = 1"))
+        cut_off(scene, tx)
+        if use == "statement":
+            tx.execute(text("UPDATE photos SET views = 2"))
+        elif use == "COPY":
+            table: Table = PhotoMetadata.__table__
+            bulk_insert(tx, table, ("photo_id", "kind", "data"), values)
+    assert scene.rows("SELECT views FROM photos") == [(None,)]
+    assert scene.do("UPDATE photos SET views = 3") == 1
+
+
+def test_connections_that_a_restart_cuts_while_they_rest_are_not_noticed(postgres):
+    scene = Scene(postgres)
+    with postgres.read() as one, postgres.read() as other:  # two connections in the pool
+        pids = [tx.execute(text("SELECT pg_backend_pid()")).scalar_one() for tx in (one, other)]
+    url = postgres.url.render_as_string(hide_password=False)
+    killer = Catalogue(url)
+    for pid in pids:
+        with killer.read() as tx:
+            tx.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    killer.close()
+    assert scene.photos(2) != []
+
+
+def test_many_threads_have_a_connection_each(scene):
+    """More than SQLAlchemy's pool would give out by itself."""
+    everybody = threading.Barrier(20)
+
+    def look():
+        with scene.catalogue.read() as tx:
+            everybody.wait(20)
+            return tx.execute(text("SELECT 1")).scalar_one()
+
+    assert at_once(*[look] * 20) == [1] * 20
+
+
+def test_who_waits_too_long_for_a_lock_is_told(postgres):
+    scene = Scene(postgres)
+    scene.photos(1)
+    with postgres.begin() as holder:
+        holder.execute(text("UPDATE photos SET views = 1"))
+        told = pytest.raises(ServiceDown, match=r"Others hold what this needs.*pg_stat_activity")
+        with told, postgres.begin() as tx:
+            tx.execute(text("SET LOCAL lock_timeout = 10"))
+            tx.execute(text("UPDATE photos SET views = 2"))

@@ -9,14 +9,14 @@ import sys
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from catalogue.scene import Scene, at_once
+from catalogue.scene import Scene
 from sqlalchemy import inspect, text
 
 from popq.catalogue import migrate
 from popq.catalogue.db import Catalogue
 from popq.catalogue.models import Base
 from popq.catalogue.views import VIEWS
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, ServiceDown
 
 HEAD = "0004"
 
@@ -104,12 +104,33 @@ def test_upgrade_makes_the_folders_of_a_file(tmp_path):
     catalogue.close()
 
 
-def test_several_processes_may_upgrade_a_new_database_at_once(bare_url):
-    doors = [Catalogue(bare_url) for _ in range(4)]
-    before = at_once(*(lambda door=door: migrate.upgrade(door) for door in doors))
-    assert sorted(before, key=str) == [HEAD, HEAD, HEAD, None]
-    for door in doors:
-        door.close()
+UPGRADE = """
+import sys
+from popq.catalogue import migrate
+from popq.catalogue.db import Catalogue
+sys.stdin.readline()  # all at once
+print(migrate.upgrade(Catalogue(sys.argv[1])))
+"""
+
+
+def test_ten_processes_may_upgrade_a_new_database_at_once(bare_url):
+    command = [sys.executable, "-c", UPGRADE, bare_url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen(command, **pipes) for _ in range(10)]
+    for child in children:
+        child.stdin.write("\n")
+        child.stdin.flush()
+    told = sorted(child.communicate(timeout=120)[0].strip() for child in children)
+    assert told == [HEAD] * 9 + ["None"]
+    assert [child.returncode for child in children] == [0] * 10
+
+
+def test_an_upgrade_does_not_wait_for_ever_for_another(postgres):
+    with postgres.begin() as other:
+        other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": 0x706F7071})
+        with pytest.raises(ServiceDown, match=r"Others hold what this needs.*try again"):
+            migrate.upgrade(postgres, wait_s=0.05)
+    assert migrate.upgrade(postgres) == HEAD
 
 
 def test_a_newer_catalogue_is_refused_and_left_alone(bare):
