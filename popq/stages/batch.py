@@ -31,6 +31,7 @@ from popq.errors import (
     Throttled,
     Transient,
 )
+from popq.stages.alone import Alone
 
 log = structlog.get_logger()
 
@@ -257,6 +258,7 @@ def work_one(
     *,
     worker: str,
     stop: threading.Event,
+    alone: Alone,
 ) -> bool:
     """Claim one batch of the job and work it; return whether there was one to claim.
 
@@ -276,14 +278,22 @@ def work_one(
             jobs.finish_if_over(tx, job)
     if not ready or due_s is None or due_s > 0:
         return False
-    with catalogue.begin() as tx:
-        lease = batches.claim(tx, job, worker, pace.lease_s)
-    if lease is None:
-        return False
-    try:
-        _work(catalogue, stage, lease, pace, stop)
-    except LeaseLost as lost:
-        log.warning("lease lost", job=job, batch=lease.batch, term=lease.term, why=str(lost))
+
+    def claim() -> Lease | None:
+        with catalogue.begin() as tx:
+            return batches.claim(tx, job, worker, pace.lease_s)
+
+    def put_off(lease: Lease) -> None:
+        with catalogue.begin() as tx:
+            batches.hand_back(tx, lease, pace.lease_s)
+
+    with alone.holding(claim, put_off) as (lease, found):
+        if lease is None:
+            return found
+        try:
+            _work(catalogue, stage, lease, pace, stop)
+        except LeaseLost as lost:
+            log.warning("lease lost", job=job, batch=lease.batch, term=lease.term, why=str(lost))
     return True
 
 

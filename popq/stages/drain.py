@@ -20,6 +20,7 @@ from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import JobState
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
+from popq.stages.alone import Alone
 from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ class Drain:
         self.pace = pace
         self.worker = worker
         self.stop = threading.Event()
+        self._alone = Alone()
         self._makers = stages
         self._made: dict[tuple[str, int | None], Stage] = {}
         self._complaints: dict[str, str] = {}
@@ -80,7 +82,13 @@ class Drain:
                 self._complain(row.stage, str(error))
                 continue
             done = work_one(
-                self.catalogue, stage, row.id, self.pace, worker=self.worker, stop=self.stop
+                self.catalogue,
+                stage,
+                row.id,
+                self.pace,
+                worker=self.worker,
+                stop=self.stop,
+                alone=self._alone,
             )
             if done:
                 return True
