@@ -5,12 +5,14 @@ A task looks into the catalogue for the job's work; it does not matter how often
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from functools import cache
 from typing import Any, Final
 
 import structlog
-from celery.signals import worker_init, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 from kombu.exceptions import OperationalError
 
 from popq import logs
@@ -166,9 +168,22 @@ def serve(queue: str, threads: int) -> None:
     def _stop(**_: Any) -> None:
         stop.set()  # threads settle what is finished and hand the rest back
 
+    was_ready = threading.Event()
+
+    @worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _ready(**_: Any) -> None:
+        was_ready.set()
+
     name = f"popq-{queue}@{rooms.worker}"
     common = ["-Q", queue, "-n", name, "-E", "--without-mingle", "--without-gossip"]
     app.worker_main(["worker", *common, *options, "-l", rooms.settings.log_level])
+    if was_ready.is_set() and not stop.is_set():
+        # At times kombu's own clean-up fails when the broker dies, and Celery gives up (1 of 3
+        # kills of Redis). A worker outlives its broker, so it becomes a fresh one of its kind.
+        log.error("Celery gave up: this worker starts anew")
+        stop.set()
+        sweeper.join()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves, as we were started
 
 
 def _sweep_gpu(rooms: Rooms, stop: threading.Event) -> None:
