@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from celery.signals import (
     setup_logging,
     worker_init,
     worker_process_init,
+    worker_ready,
     worker_shutting_down,
 )
 from kombu.exceptions import OperationalError
@@ -218,6 +220,12 @@ def serve(queue: str, threads: int) -> None:
             stopping.last_call()
             beside.stop()
 
+    was_ready = threading.Event()
+
+    @worker_ready.connect(weak=False)  # type: ignore[untyped-decorator]
+    def _ready(**_: Any) -> None:
+        was_ready.set()
+
     # Celery hears signals only later; until then a stop ends in our own last call.
     stopping.on_signals(beside.stop)
     name = f"popq-{queue}@{rooms.worker}"
@@ -225,9 +233,15 @@ def serve(queue: str, threads: int) -> None:
     try:
         app.worker_main(["--quiet", "worker", *common, *options, "-l", level])
     finally:
+        gave_up = was_ready.is_set() and not _stop.is_set()
         beside.stop()
         if beside.is_alive():
             beside.join()
+    if gave_up:
+        # At times kombu's own clean-up fails when the broker dies, and Celery gives up (1 of 3
+        # kills of Redis). A worker outlives its broker, so it becomes a fresh one of its kind.
+        log.error("Celery gave up: this worker starts anew")
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - ourselves, as we were started
 
 
 def _sweep_gpu() -> None:

@@ -12,7 +12,8 @@ transaction: each photo that is still in the stage's start state moves, once. So
 least once, effect exactly once, whatever dies, freezes or comes twice.
 
 A batch whose lease runs out three times probably holds a photo that kills its worker. It is halved,
-again and again; a photo that is alone with three expiries of its own is given up.
+again and again; a photo that is alone with three expiries of its own is given up. From the second
+on its worker holds nothing beside it (`stages.alone`), so that no photo is blamed for another.
 """
 
 from __future__ import annotations
@@ -70,6 +71,11 @@ class Lease:
     term: int
     expiries: int
     only: Filter = field(default_factory=dict)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it is one photo, and its worker died with it: see `stages.alone`."""
+        return self.lo == self.hi and self.expiries > 0
 
 
 @dataclass(frozen=True, slots=True)

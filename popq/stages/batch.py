@@ -30,12 +30,12 @@ from popq.errors import (
     Misconfigured,
     Outcome,
     Permanent,
-    PopqError,
     Throttled,
     Transient,
 )
-from popq.stages.hands import Hands
+from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
+from popq.stages.permits import KeyRefused, OutOfPermits, Permits
 
 log = structlog.get_logger()
 
@@ -58,59 +58,6 @@ class Pace:
     retry_wait_s: float
     throttle_pause_s: float
     max_tries: int
-
-
-class OutOfPermits(PopqError):
-    """No host of the stage has a call to give for `wait_s` seconds; nobody's fault."""
-
-    def __init__(self, wait_s: float) -> None:
-        super().__init__(f"no calls to be had for {wait_s:.1f} s")
-        self.wait_s = wait_s
-
-
-class KeyRefused(Misconfigured):
-    """The API refuses the key whose row in `hosts` is `host`."""
-
-    def __init__(self, message: str, host: str) -> None:
-        super().__init__(message)
-        self.host = host
-
-
-class Permits:
-    """Calls that this worker may make, taken from the catalogue in small grants that expire."""
-
-    def __init__(self, catalogue: Catalogue, names: Sequence[str], size: int) -> None:
-        self._catalogue = catalogue
-        self._names = names
-        self._size = size
-        self._host = ""
-        self._left = 0
-        self._expires = 0.0
-
-    def take(self) -> str:
-        """Spend one call and return the host to spend it on; raise `OutOfPermits` without one."""
-        if self._left < 1 or time.monotonic() > self._expires:
-            self._refill()
-        self._left -= 1
-        return self._host
-
-    def owe(self, host: str) -> None:
-        """Spend one call on `host` that must follow one that was granted, in debt if need be."""
-        with self._catalogue.begin() as tx:
-            if not hosts.owe(tx, host):
-                raise OutOfPermits(hosts.grant(tx, host, 0).wait_s)
-
-    def _refill(self) -> None:
-        waits = []
-        for name in self._names:
-            with self._catalogue.begin() as tx:
-                granted = hosts.grant(tx, name, self._size)
-            if granted.permits:
-                self._host, self._left = name, granted.permits
-                self._expires = time.monotonic() + hosts.GRANT_VALID_S
-                return
-            waits.append(granted.wait_s)
-        raise OutOfPermits(min(waits))
 
 
 class Stage(Protocol):
@@ -243,10 +190,7 @@ def work_one(
     stage: Stage,
     job: int,
     pace: Pace,
-    *,
-    worker: str,
-    stop: threading.Event,
-    hands: Hands,
+    crew: Crew,
 ) -> bool:
     """Claim one batch of the job and work it; return whether there was one to claim.
 
@@ -269,24 +213,41 @@ def work_one(
             jobs.finish_if_over(tx, job)
     if not ready or due_s is None or due_s > 0:
         return False
-    with catalogue.begin() as tx:
-        lease = batches.claim(tx, job, worker, pace.lease_s)
-    if lease is None:
-        return False
-    ledger = _Ledger(catalogue, lease, pace, names)
+
+    def claim() -> Lease | None:
+        with catalogue.begin() as tx:
+            return batches.claim(tx, job, crew.worker, pace.lease_s)
+
+    def put_off(lease: Lease) -> None:
+        with catalogue.begin() as tx:
+            batches.hand_back(tx, lease, pace.lease_s)
+
+    with crew.alone.holding(claim, put_off) as (lease, found):
+        if lease is not None:
+            _hold(catalogue, stage, lease, pace, crew)
+    return found
+
+
+def _hold(catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, crew: Crew) -> None:
+    """Work a claimed batch so that whoever ends the process can put it down."""
+    ledger = _Ledger(catalogue, lease, pace, list(stage.rates))
     # What every line that is logged inside the batch says of it, whoever logs it.
     named = structlog.contextvars.bound_contextvars(
-        stage=lease.stage, job=job, batch=lease.batch, term=lease.term, worker=worker
+        stage=lease.stage,
+        job=lease.job,
+        batch=lease.batch,
+        term=lease.term,
+        worker=crew.worker,
     )
-    with named, hands.holding(partial(copy_context().run, ledger.let_go)) as may_begin:
+    let_go = partial(copy_context().run, ledger.let_go)
+    with named, crew.hands.holding(let_go) as may_begin:
         try:
             if may_begin:
-                _work(stage, ledger, stop)
+                _work(stage, ledger, crew)
             else:
                 _end(ledger, 0.0)
         except LeaseLost as lost:
             log.warning("lease lost", why=str(lost))
-    return True
 
 
 def close_abandoned(catalogue: Catalogue) -> None:
@@ -310,7 +271,7 @@ def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
     raise Misconfigured(f"{message}; set it right, run `popq doctor`, and start it again.")
 
 
-def _work(stage: Stage, ledger: _Ledger, stop: threading.Event) -> None:
+def _work(stage: Stage, ledger: _Ledger, crew: Crew) -> None:
     catalogue, lease, pace = ledger.catalogue, ledger.lease, ledger.pace
     with catalogue.read() as tx:
         photos = batches.work(tx, lease, pace.max_tries)
@@ -323,7 +284,7 @@ def _work(stage: Stage, ledger: _Ledger, stop: threading.Event) -> None:
     heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
     try:
         with heart:
-            back_in_s = _process(stage, photos, permits, ledger, stop, heart)
+            back_in_s = _process(stage, photos, permits, ledger, crew, heart)
     except LeaseLost:
         raise
     except OutOfPermits as error:
@@ -350,7 +311,7 @@ def _process(
     photos: Sequence[WorkPhoto],
     permits: Permits,
     ledger: _Ledger,
-    stop: threading.Event,
+    crew: Crew,
     heart: Heartbeat,
 ) -> float | None:
     """Work through the photos; return the seconds after which the batch is due again, or None."""
@@ -361,7 +322,7 @@ def _process(
             ledger.add(result, tried.get(result.photo, {}))
             unanswered.discard(result.photo)
             heart.progress()
-            if stop.is_set():
+            if crew.stop.is_set():
                 return 0.0
             if ledger.due():
                 ledger.settle()

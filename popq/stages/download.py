@@ -21,7 +21,8 @@ from popq.images import decode
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
-from popq.stages.batch import Permits, Result, each
+from popq.stages.batch import Result, each
+from popq.stages.permits import Permits
 from popq.stages.resolve import ask
 from popq.stats.moments import Moments, from_histogram
 

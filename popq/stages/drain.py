@@ -21,7 +21,7 @@ from popq.catalogue.jobs import Progress
 from popq.catalogue.states import CLAIMABLE_JOBS, JobState
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
-from popq.stages.hands import Hands
+from popq.stages.crew import Crew
 
 log = structlog.get_logger()
 
@@ -46,13 +46,20 @@ class Drain:
         """`stages` makes each stage on first use, from the run's id for scoring (None else)."""
         self.catalogue = catalogue
         self.pace = pace
-        self.worker = worker
-        self.stop = threading.Event()
-        self._hands = Hands()
+        self._crew = Crew(worker)
         self._makers = stages
         self._made: dict[tuple[str, int | None], Stage] = {}
         self._complaints: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    @property
+    def stop(self) -> threading.Event:
+        """The signal to stop: threads settle what is finished and hand the rest back."""
+        return self._crew.stop
+
+    @stop.setter
+    def stop(self, event: threading.Event) -> None:
+        self._crew.stop = event
 
     def stage(self, name: str, run_id: int | None) -> Stage:
         """Return the stage, made once in this process; its hosts' rates are registered."""
@@ -83,16 +90,7 @@ class Drain:
                 # other jobs.
                 self._complain(row.stage, str(error))
                 continue
-            done = work_one(
-                self.catalogue,
-                stage,
-                row.id,
-                self.pace,
-                worker=self.worker,
-                stop=self.stop,
-                hands=self._hands,
-            )
-            if done:
+            if work_one(self.catalogue, stage, row.id, self.pace, self._crew):
                 return True
         if job is None:
             close_abandoned(self.catalogue)
@@ -188,7 +186,7 @@ class Drain:
         back for it.
         """
         self.stop.set()
-        if hanging := self._hands.put_down(GRACE_S):
+        if hanging := self._crew.hands.put_down(GRACE_S):
             log.warning("threads hang: what they held is handed back", batches=hanging)
 
     def work_for(self, seconds: float, job: int, after_each: Callable[[], None]) -> bool:

@@ -11,7 +11,8 @@ from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent
 from popq.flickr.client import FlickrClient, PhotoInfo
 from popq.flickr.urls import image_url
-from popq.stages.batch import KeyRefused, Permits, Result, each
+from popq.stages.batch import Result, each
+from popq.stages.permits import KeyRefused, Permits
 
 
 def ask(client: FlickrClient, flickr_id: int) -> PhotoInfo:

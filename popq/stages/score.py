@@ -21,7 +21,8 @@ from popq.images import decode
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
 from popq.learn.predict import load, predict
-from popq.stages.batch import Permits, Result
+from popq.stages.batch import Result
+from popq.stages.permits import Permits
 
 #: Photos decoded and predicted together (12 MB of pixels).
 TOGETHER: Final = 64

@@ -1,0 +1,80 @@
+"""What a run came to, and how two runs differ: nothing of it may depend on what died meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from popq.flickr.fake.faults import Host
+
+COLUMNS = (
+    "id, flickr_id, owner, state, reason, server, secret, title, views, file_key, sha256,"
+    " phash, bytes, width, height, format"
+)
+
+
+def outcome(home):
+    """Return the catalogue and the store of a house, by the name of what is compared."""
+    return {
+        "photos": home.sql(f"SELECT {COLUMNS} FROM photos ORDER BY id"),
+        "moments": home.sql("SELECT * FROM moments ORDER BY photo_id"),
+        "scores": home.sql("SELECT photo_id, tier, score FROM scores ORDER BY photo_id"),
+        "files": stored_files(home),
+        # Of each stage, what its batches counted: an effect that happened twice shows here.
+        "counts": [
+            (stage, *map(int, counts))
+            for stage, *counts in home.sql(
+                "SELECT stage, sum(moved), sum(exited), sum(failed), sum(bytes)"
+                " FROM jobs JOIN batches ON job_id = jobs.id GROUP BY stage ORDER BY stage"
+            )
+        ],
+        "failures": home.sql(
+            "SELECT photo_id, outcome, count(*) FROM failures GROUP BY photo_id, outcome"
+            " ORDER BY photo_id, outcome"
+        ),
+        "open": home.sql(
+            "SELECT stage, state FROM jobs WHERE state <> 'done' UNION ALL"
+            " SELECT 'batch', state FROM batches WHERE state <> 'done'"
+        ),
+    }
+
+
+def stored_files(home):
+    """Return the keys in the store; what is being written is no key yet."""
+    root = Path(home.rooms.settings.store())
+    found = (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+    keys = (str(path.relative_to(root)) for path in found)
+    return sorted(key for key in keys if not key.startswith("."))
+
+
+def differences(expected, found):
+    """Return what differs as lines to read, a few rows of each kind; none when all is the same."""
+    lines = []
+    for name, rows in expected.items():
+        missing, more = Counter(rows), Counter(found[name])
+        missing, more = missing - more, more - missing
+        if missing or more:
+            lines.append(f"{name}: {missing.total()} rows are missing, {more.total()} are too many")
+            lines += [f"  - {row}" for row in sorted(missing.elements(), key=str)[:6]]
+            lines += [f"  + {row}" for row in sorted(more.elements(), key=str)[:6]]
+    return lines
+
+
+def asked(home):
+    """Return how often each photo was asked for at each host."""
+    counts = home.flickr.counters()
+    return Counter(
+        {(Host.API.value, photo): n for photo, n in counts["api_calls_per_photo"].items()}
+        | {(Host.IMAGE.value, photo): n for photo, n in counts["image_calls_per_photo"].items()}
+    )
+
+
+def asked_again(undisturbed, disturbed):
+    """Return for how many photos a host was asked anew, each time counted.
+
+    A photo that takes several calls (a size is missing, a corrupt one is tried thrice) counts once
+    for the calls that one more round of it takes.
+    """
+    more = disturbed - undisturbed
+    return sum(-(-count // max(1, undisturbed[photo])) for photo, count in more.items())
