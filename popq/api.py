@@ -199,11 +199,18 @@ def retry_job(rooms: Rooms, job: int, reason: str | None) -> orders.Retried:
 
 
 def show_job(rooms: Rooms, job: int) -> dict[str, Any]:
-    """Return a job with its progress, batches by state and outcomes; `BadInput` when unknown."""
+    """Return a job with its progress, batches by state and outcomes; `BadInput` when unknown.
+
+    `per_second` is the rate of late and `left_s` the time left by it, None where it cannot be told.
+    """
     with rooms.catalogue.read() as tx:
         jobs.get(tx, job)
         (progress,) = jobs.progress(tx, job)
-        return asdict(progress) | queries.job(tx, job)
+        told = asdict(progress) | queries.job(tx, job)
+        rate = overview.rates(tx, [job]).get(job, 0.0)
+    told["per_second"] = rate
+    told["left_s"] = overview.left_s(progress.photos - progress.finished, rate)
+    return told
 
 
 def scored_run(rooms: Rooms, run_id: int | None) -> int:

@@ -62,6 +62,8 @@ def _show(job: int, as_json: bool) -> None:
     told["filter"] = describe(told["filter"])
     told["batches_by_state"] = _counts(told["batches_by_state"])
     told["outcomes"] = _counts(told["outcomes"])
+    told["rate"], left_s = show.rate(told.pop("per_second")), told.pop("left_s")
+    told["time left"] = None if left_s is None else show.duration(left_s)
     for name, value in told.items():
         if value not in (None, ""):
             click.echo(f"{name:<18} {value}")
