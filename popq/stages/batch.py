@@ -6,13 +6,16 @@ pauses is here, so that `popq resolve`, a polling worker and a Celery worker run
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, Self
+from functools import partial
+from typing import Final, Protocol
 
 import structlog
 
@@ -31,6 +34,8 @@ from popq.errors import (
     Throttled,
     Transient,
 )
+from popq.stages.hands import Hands
+from popq.stages.heartbeat import Heartbeat
 
 log = structlog.get_logger()
 
@@ -151,6 +156,8 @@ class _Ledger:
         #: Whether the job still runs, as of the last settle: somebody may pause or cancel it.
         self.goes_on = True
         self._since = time.monotonic()
+        # Whoever ends the process settles from a thread of its own.
+        self._lock = threading.RLock()
         self._clear()
 
     def _clear(self) -> None:
@@ -159,6 +166,10 @@ class _Ledger:
         self.scored: list[Scored] = []
 
     def add(self, result: Result, tried: dict[str, int]) -> None:
+        with self._lock:
+            self._add(result, tried)
+
+    def _add(self, result: Result, tried: dict[str, int]) -> None:
         if isinstance(result, Scored):
             self.scored.append(result)
         elif isinstance(result, Move):
@@ -176,6 +187,21 @@ class _Ledger:
 
     def settle(self, end: Callable[[Tx], None] | None = None) -> None:
         """Record what is finished; `end` closes the batch or hands it back in the same breath."""
+        with self._lock:
+            self._settle(end)
+
+    def let_go(self) -> None:
+        """Settle and hand the batch back at once, while the thread that works it hangs."""
+        with contextlib.suppress(LeaseLost):  # the thread was quicker after all
+            _end(self, 0.0)
+
+    def renew(self) -> None:
+        """Renew the lease, whatever is finished or not."""
+        lease_s = self.pace.lease_s
+        with self.catalogue.begin() as tx:
+            batches.settle(tx, self.lease, [], [], Tally(), lease_s=lease_s)
+
+    def _settle(self, end: Callable[[Tx], None] | None) -> None:
         now = time.monotonic()
         moved = sum(move.state == FORWARD.get(self.lease.stage) for move in self.moves)
         tally = Tally(
@@ -202,45 +228,6 @@ class _Ledger:
         self._clear()
 
 
-class _Heartbeat:
-    """Renews a batch's lease while its worker gets on, also through one slow photo.
-
-    Without a result for `LONGEST_PHOTO_S` it stops, and the lease runs out.
-    """
-
-    def __init__(self, catalogue: Catalogue, lease: Lease, pace: Pace) -> None:
-        self._catalogue = catalogue
-        self._lease = lease
-        self._lease_s = pace.lease_s
-        self._last = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def progress(self) -> None:
-        """Note that a photo is finished."""
-        self._last = time.monotonic()
-
-    def _beat(self) -> None:
-        while not self._over.wait(self._lease_s / 3):
-            if time.monotonic() - self._last > LONGEST_PHOTO_S:
-                return
-            try:
-                with self._catalogue.begin() as tx:
-                    batches.settle(tx, self._lease, [], [], Tally(), lease_s=self._lease_s)
-            except LeaseLost:
-                return  # the worker finds out when it settles
-            except PopqError as error:
-                log.warning("lease not renewed", batch=self._lease.batch, why=str(error))
-
-
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     """Bring the rates of the stage's hosts in the catalogue up to the settings."""
     if stage.rates:
@@ -257,6 +244,7 @@ def work_one(
     *,
     worker: str,
     stop: threading.Event,
+    hands: Hands,
 ) -> bool:
     """Claim one batch of the job and work it; return whether there was one to claim.
 
@@ -280,10 +268,19 @@ def work_one(
         lease = batches.claim(tx, job, worker, pace.lease_s)
     if lease is None:
         return False
-    try:
-        _work(catalogue, stage, lease, pace, stop)
-    except LeaseLost as lost:
-        log.warning("lease lost", job=job, batch=lease.batch, term=lease.term, why=str(lost))
+    ledger = _Ledger(catalogue, lease, pace, names)
+    # What every line that is logged inside the batch says of it, whoever logs it.
+    named = structlog.contextvars.bound_contextvars(
+        stage=lease.stage, job=job, batch=lease.batch, term=lease.term, worker=worker
+    )
+    with named, hands.holding(partial(copy_context().run, ledger.let_go)) as may_begin:
+        try:
+            if may_begin:
+                _work(stage, ledger, stop)
+            else:
+                _end(ledger, 0.0)
+        except LeaseLost as lost:
+            log.warning("lease lost", why=str(lost))
     return True
 
 
@@ -304,19 +301,17 @@ def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
     raise Misconfigured(f"{message}; set it right, run `popq doctor`, and start it again.")
 
 
-def _work(
-    catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, stop: threading.Event
-) -> None:
+def _work(stage: Stage, ledger: _Ledger, stop: threading.Event) -> None:
+    catalogue, lease, pace = ledger.catalogue, ledger.lease, ledger.pace
     with catalogue.read() as tx:
         photos = batches.work(tx, lease, pace.max_tries)
     names = list(stage.rates)
     # A second's worth of calls at a time: few transactions, and little lost with a worker.
     size = max(1, math.ceil(max(stage.rates.values(), default=3600.0) / 3600))
     permits = Permits(catalogue, names, min(size, 100))
-    ledger = _Ledger(catalogue, lease, pace, names)
     stopped: Misconfigured | None = None
     broken: Exception | None = None
-    heart = _Heartbeat(catalogue, lease, pace)
+    heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
     try:
         with heart:
             back_in_s = _process(stage, photos, permits, ledger, stop, heart)
@@ -347,7 +342,7 @@ def _process(
     permits: Permits,
     ledger: _Ledger,
     stop: threading.Event,
-    heart: _Heartbeat,
+    heart: Heartbeat,
 ) -> float | None:
     """Work through the photos; return the seconds after which the batch is due again, or None."""
     tried = {photo.id: photo.tries for photo in photos}
@@ -383,10 +378,6 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
         ledger.settle(lambda tx: batches.hand_back(tx, lease, back_in_s, tries))
     log.info(
         "batch closed" if back_in_s is None else "batch handed back",
-        stage=lease.stage,
-        job=lease.job,
-        batch=lease.batch,
-        term=lease.term,
         settled=moved,
         failed=failed,
     )

@@ -21,6 +21,7 @@ from popq.catalogue.jobs import Progress
 from popq.catalogue.states import CLAIMABLE_JOBS, JobState
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
+from popq.stages.hands import Hands
 
 log = structlog.get_logger()
 
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 SWEEP_S: Final = 2.0
 #: How often a waiting thread looks whether another process committed.
 GLANCE_S: Final = 0.1
+#: How long a thread that was told to stop may take over its photo before its batch is handed back.
+GRACE_S: Final = 4.0
 
 
 class Drain:
@@ -45,6 +48,7 @@ class Drain:
         self.pace = pace
         self.worker = worker
         self.stop = threading.Event()
+        self._hands = Hands()
         self._makers = stages
         self._made: dict[tuple[str, int | None], Stage] = {}
         self._complaints: dict[str, str] = {}
@@ -80,7 +84,13 @@ class Drain:
                 self._complain(row.stage, str(error))
                 continue
             done = work_one(
-                self.catalogue, stage, row.id, self.pace, worker=self.worker, stop=self.stop
+                self.catalogue,
+                stage,
+                row.id,
+                self.pace,
+                worker=self.worker,
+                stop=self.stop,
+                hands=self._hands,
             )
             if done:
                 return True
@@ -114,18 +124,16 @@ class Drain:
                 errors.append(error)
                 self.stop.set()
 
-        workers = [threading.Thread(target=body, name=f"drain-{n}") for n in range(threads)]
-        for thread in workers:
-            thread.start()
+        workers = _start(body, threads)
         try:
             while any(thread.is_alive() for thread in workers):
                 on_progress(self._progress(job))
                 for thread in workers:
                     thread.join(0.5 / threads)
         finally:
-            self.stop.set()
+            self.finish()
             for thread in workers:
-                thread.join()
+                thread.join(GLANCE_S)  # one that hangs holds nothing any more
         if errors:
             raise errors[0]
         final = self._progress(job)
@@ -143,19 +151,16 @@ class Drain:
             message = f"{job} waits for job {paused}, which is paused"
             raise Misconfigured(f"{message}; `popq jobs resume {paused}` lets both go on.")
 
-    def serve(self, threads: int, first: Callable[[], bool] = lambda: False) -> None:
+    def serve(self, threads: int) -> None:
         """Drain every job of these stages until `stop` is set; errors are logged, work goes on.
 
-        `first` is other work to look for before each batch; it returns whether it did any.
+        Returns within seconds of that: see `finish`.
         """
-
-        def step() -> bool:
-            return first() or self.step()
 
         def body() -> None:
             while not self.stop.is_set():
                 try:
-                    self._loop(step, lambda: False, lambda: None)
+                    self._loop(self.step, lambda: False, lambda: None)
                 except Misconfigured as error:
                     log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
                     self.stop.wait(SWEEP_S)
@@ -170,11 +175,21 @@ class Drain:
                     log.exception("will try again")
                     self.stop.wait(SWEEP_S)
 
-        workers = [threading.Thread(target=body, name=f"drain-{n}") for n in range(threads)]
+        workers = _start(body, threads)
+        self.stop.wait()
+        self.finish()
         for thread in workers:
-            thread.start()
-        for thread in workers:
-            thread.join()
+            thread.join(GLANCE_S)  # one that hangs holds nothing any more
+
+    def finish(self) -> None:
+        """Stop: threads settle what is finished and hand the rest back.
+
+        The batch of a thread that hangs in a photo for longer than the grace is settled and handed
+        back for it.
+        """
+        self.stop.set()
+        if hanging := self._hands.put_down(GRACE_S):
+            log.warning("threads hang: what they held is handed back", batches=hanging)
 
     def work_for(self, seconds: float, job: int, after_each: Callable[[], None]) -> bool:
         """Work the job's batches for about so long; return whether work is left to claim now.
@@ -223,3 +238,12 @@ class Drain:
         while (left := until - time.monotonic()) > 0:
             if self.stop.wait(min(left, GLANCE_S)) or (watch is not None and watch.changed()):
                 return
+
+
+def _start(body: Callable[[], None], threads: int) -> list[threading.Thread]:
+    """Start so many threads; the process may end while one of them hangs."""
+    names = [f"drain-{number}" for number in range(threads)]
+    workers = [threading.Thread(target=body, name=name, daemon=True) for name in names]
+    for thread in workers:
+        thread.start()
+    return workers
