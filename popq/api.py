@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import structlog
 
+from popq import gpu
 from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, orders, overview, queries, runs, scores
 from popq.catalogue.db import Catalogue
@@ -32,6 +33,7 @@ from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest
 from popq.stages import purge as purging
 from popq.stages.dataset import Spec
+from popq.stages.presence import Presence
 
 log = structlog.get_logger()
 
@@ -46,6 +48,20 @@ def init(rooms: Rooms) -> dict[str, Any]:
     before = migrate.upgrade(rooms.catalogue)
     _, after = migrate.versions(rooms.catalogue)
     return {"catalogue": str(rooms.catalogue), "before": before, "version": after}
+
+
+def make_ready(rooms: Rooms) -> None:
+    """Make the catalogue where there is none; any number of workers may begin so at once.
+
+    One of an older version is left as it is, since other workers may be at work on it: whoever
+    wants it brought to this version says so with `popq init`. Raises `Misconfigured` then.
+    """
+    before, head = migrate.versions(rooms.catalogue)
+    if before is None:
+        before = migrate.upgrade(rooms.catalogue) or head
+    if before != head:
+        message = f"{rooms.catalogue} is at version {before}, this popq at {head}"
+        raise Misconfigured(f"{message}; run `popq init` when its workers have stopped.")
 
 
 def import_list(
@@ -322,26 +338,14 @@ def run_all(
 
 def serve(rooms: Rooms, queue: str, stop: threading.Event) -> None:
     """Work one queue off the catalogue alone, without a broker, until `stop` is set."""
-    drain = rooms.drain(*QUEUES[queue])
-    drain.stop = stop
-    if queue == "io":
-        drain.serve(rooms.settings.io_threads)
-        return
-    fit, where = torch_stage("train").train, rooms.trainer_place()
-
-    def train_one() -> bool:
-        with rooms.catalogue.read() as tx:
-            waiting = runs.claimable(tx)
-        return any(
-            fit(rooms.catalogue, run, where, stop=stop, on_progress=_log_phase) for run in waiting
-        )
-
-    drain.serve(1, train_one)
-
-
-def _log_phase(phase: str, done: int, total: int) -> None:
-    if done == total:
-        log.info("trained", phase=phase, photos=total)
+    threads = rooms.settings.io_threads if queue == "io" else 1
+    with Presence(rooms.catalogue, rooms.worker, queue, threads):
+        if queue == "gpu":
+            gpu.serve(rooms, stop)
+            return
+        drain = rooms.drain(*QUEUES[queue])
+        drain.stop = stop
+        drain.serve(threads)
 
 
 def check(rooms: Rooms) -> list[dict[str, str]]:

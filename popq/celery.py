@@ -8,6 +8,7 @@ it has no result, and its delivery is nobody's transaction.
 from __future__ import annotations
 
 import threading
+from typing import Any, Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -16,11 +17,21 @@ from popq import settings
 from popq.errors import ServiceDown
 
 #: Seconds after which a bell that nobody answered is void.
-BELL_EXPIRES_S = 30
+BELL_EXPIRES_S: Final = 30
+# A broker that is away must not hang the command that rings: the sweep finds the work anyway.
+_TRANSPORT: Final[dict[str, dict[str, Any]]] = {
+    "redis": {"socket_connect_timeout": 2, "socket_timeout": 10},
+    "amqp": {"connect_timeout": 2, "read_timeout": 10, "write_timeout": 10},
+}
 
-app = Celery("popq")
+
+def _transport(url: str | None) -> dict[str, Any]:
+    return next((_TRANSPORT[kind] for kind in _TRANSPORT if (url or "").startswith(kind)), {})
+
+
+_broker = settings.load().broker()
+app = Celery("popq", broker=_broker, include=["popq.tasks"])
 app.conf.update(
-    broker_url=settings.load().broker(),
     result_backend=None,
     task_ignore_result=True,
     task_serializer="json",
@@ -36,13 +47,17 @@ app.conf.update(
     task_default_queue="io",
     # Bells carry no work, so there is nothing to hoard.
     worker_prefetch_multiplier=1,
+    worker_max_tasks_per_child=500,
     # Flower shows jobs and workers from these.
     worker_send_task_events=True,
+    task_send_sent_event=False,
     worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    # What is under way when the broker goes is in the catalogue: it goes on.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # A broker that is away must not hang the command that rings: the sweep finds the work anyway.
-    broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 10},
+    broker_transport_options=_transport(_broker),
 )
 
 

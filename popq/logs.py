@@ -1,33 +1,93 @@
-"""Logs: structlog to stderr; a worker's as JSON when that is no terminal."""
+"""Logs: structlog to stderr; a worker's as JSON when that is no terminal, and without secrets.
+
+What libraries log (Celery, above all) goes the same way. A line that is logged inside a batch or a
+run names it, whoever logs it: they are bound as context variables there.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 
-def for_workers(level: str) -> None:
-    """Log what a worker does; `level` is debug, info, warning or error."""
-    _configure(level, as_json=not sys.stderr.isatty())
+def for_workers(level: str, secrets: Iterable[str], worker: str) -> None:
+    """Log what a worker does, with its name; `level` is debug, info, warning or error.
+
+    No line holds any of `secrets`. Of other libraries than Celery only warnings are logged.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Named(worker),
+    ]
+    last: list[Processor] = [
+        structlog.processors.format_exc_info,
+        _Masked(secrets),
+        _renderer(),
+    ]
+    _configure(level, [*shared, *last])
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("celery").setLevel(level.upper())
+    logging.captureWarnings(capture=True)
 
 
 def for_commands() -> None:
     """Log only warnings, in words: a command's own lines say the rest."""
-    _configure("warning", as_json=False)
+    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    named = (structlog.contextvars.merge_contextvars, structlog.processors.add_log_level)
+    _configure("warning", [*named, stamp, renderer])
 
 
-def _configure(level: str, *, as_json: bool) -> None:
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    if as_json:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+class _Named:
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+
+    def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("worker", self._worker)
+        return event
+
+
+class _Masked:
+    """Replaces secrets in all that a line says; a line's parts are text by then, or numbers."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # The longest first: one may be part of another.
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+
+    def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
+        return {name: self._clean(value) for name, value in event.items()}
+
+    def _clean(self, value: object) -> object:
+        text = value if isinstance(value, str) else repr(value)
+        if not any(secret in text for secret in self._secrets):
+            return value
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _renderer() -> Processor:
+    if not sys.stderr.isatty():
+        return structlog.processors.JSONRenderer(default=str)
+    # Tracebacks are text already.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
+def _configure(level: str, processors: list[Processor]) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -10,7 +10,7 @@ import difflib
 import os
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     throttle_pause_s: float = Field(60, gt=0, description="first pause of a host after a 429")
     max_tries: int = Field(5, ge=1, description="tries of a photo in one job")
     io_threads: int = Field(8, ge=1, description="batches that one io worker holds at a time")
+    flower_password: SecretStr | None = Field(
+        None, description="password of `popq flower`; none: a new one is shown at each start"
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="what workers log"
@@ -134,6 +137,16 @@ class Settings(BaseSettings):
         split = [pair.partition(":") for pair in pairs if pair]
         return [(key, secret) for key, _, secret in split]
 
+    def secrets(self) -> list[str]:
+        """Return all that no log may hold: keys, their secrets, passwords, as given and decoded."""
+        found = [part for pair in self.api_keys() for part in pair]
+        urls = (self.catalogue_url(), self.broker() or "", self.store())
+        for password in filter(None, map(_password, urls)):
+            found += [password, unquote(password)]
+        if self.flower_password is not None:
+            found.append(self.flower_password.get_secret_value())
+        return list(filter(None, found))
+
     def masked(self) -> dict[str, str]:
         """Return every setting by its variable's name, passwords and keys masked."""
         shown = {f"{PREFIX}{name.upper()}": str(value) for name, value in self}
@@ -171,6 +184,13 @@ def environment(**values: object) -> dict[str, str]:
     """Return this process's environment for a child with just these settings and no others."""
     kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
     return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
+
+
+def _password(url: str) -> str | None:
+    """Return the password in a URL as it stands there, to its last "@"; None without one."""
+    _, _, rest = url.partition("://")
+    login, at, _ = rest.rpartition("@")
+    return login.partition(":")[2] if at else None
 
 
 def _is_ours(name: str) -> bool:

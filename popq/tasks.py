@@ -5,20 +5,32 @@ A task looks into the catalogue for the job's work; it does not matter how often
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import uuid
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
 import structlog
-from celery.signals import worker_init, worker_shutting_down
+from billiard import active_children
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_shutting_down,
+)
 from kombu.exceptions import OperationalError
 
-from popq import logs
-from popq.bootstrap import QUEUES, Rooms, open_rooms, torch_stage
+from popq import gpu, logs, stopping
+from popq.bootstrap import QUEUES, Rooms, open_rooms
 from popq.catalogue import batches, jobs, runs
 from popq.celery import BELL_EXPIRES_S, app
 from popq.errors import PopqError
-from popq.stages.drain import SWEEP_S, Drain
+from popq.gpu import Unit
+from popq.stages.drain import Drain
+from popq.stages.presence import Presence
 
 log = structlog.get_logger()
 
@@ -26,6 +38,8 @@ log = structlog.get_logger()
 TASK_S: Final = 60.0
 #: At most one bell in so many seconds for a job, or a run, beyond those of its enqueuing.
 RING_EVERY_S: Final = 2.0
+#: Set when this process is to stop.
+_stop: Final = threading.Event()
 
 
 @cache
@@ -35,46 +49,44 @@ def _rooms() -> Rooms:
 
 
 @cache
-def _drain(queue: str) -> Drain:
-    return _rooms().drain(*QUEUES[queue])
+def _drain() -> Drain:
+    drain = _rooms().drain(*QUEUES["io"])
+    drain.stop = _stop
+    return drain
 
 
 @app.task(name="popq.resolve")  # type: ignore[untyped-decorator]
 def resolve(job: int) -> None:
     """Resolve photos of the job for about a minute."""
-    _answer("io", "resolve", job)
+    _answer("resolve", job)
 
 
 @app.task(name="popq.download")  # type: ignore[untyped-decorator]
 def download(job: int) -> None:
     """Download photos of the job for about a minute."""
-    _answer("io", "download", job)
+    _answer("download", job)
 
 
-@app.task(name="popq.score")  # type: ignore[untyped-decorator]
-def score(job: int) -> None:
-    """Score photos of the job for about a minute."""
-    _answer("gpu", "score", job)
+@app.task(name="popq.score", bind=True)  # type: ignore[untyped-decorator]
+def score(self: Any, job: int) -> None:
+    """Score photos of the job for some minutes."""
+    if _work_alone(self.request.hostname, Unit("score", job)):
+        _ring_job(_rooms(), "score", job)
 
 
-@app.task(name="popq.train")  # type: ignore[untyped-decorator]
-def train(run: int) -> None:
+@app.task(name="popq.train", bind=True)  # type: ignore[untyped-decorator]
+def train(self: Any, run: int) -> None:
     """Train the run, or do nothing if another worker has it."""
-    rooms = _rooms()
-    try:
-        where, fit = rooms.trainer_place(), torch_stage("train").train
-        fit(rooms.catalogue, run, where, stop=threading.Event(), on_progress=_quiet)
-    except PopqError as error:
-        log.warning("run ended", run=run, why=str(error))
+    _work_alone(self.request.hostname, Unit("train", run))
 
 
 _BELLS: Final = {"resolve": resolve, "download": download, "score": score}
 
 
-def _answer(queue: str, stage: str, job: int) -> None:
+def _answer(stage: str, job: int) -> None:
     rooms = _rooms()
     try:
-        left = _drain(queue).work_for(TASK_S, job, lambda: _ring_next(rooms, job))
+        left = _drain().work_for(TASK_S, job, lambda: _ring_next(rooms, job))
     except PopqError as error:
         log.warning("bell came to nothing", stage=stage, job=job, why=str(error))
         return
@@ -91,6 +103,17 @@ def _ring_next(rooms: Rooms, job: int) -> None:
         due_s, stage = batches.next_due_s(tx, then), jobs.get(tx, then).stage
     if due_s is not None and due_s <= 0:
         _ring_job(rooms, stage, then)
+
+
+def _work_alone(hostname: str, unit: Unit) -> bool:
+    """Do a unit of GPU work in this child of the worker; return whether work of it is left."""
+    rooms = _rooms()
+    rooms.worker = hostname.partition("@")[2]  # the child is the worker, to all who look
+    try:
+        return gpu.work(rooms, unit, _stop)
+    except PopqError as error:
+        log.warning("unit ended", kind=unit.kind, id=unit.id, why=str(error))
+        return False
 
 
 def enqueue(
@@ -131,12 +154,37 @@ def _ring_job(rooms: Rooms, stage: str, job: int) -> None:
 
 def _ring(bell: Any, subject: int) -> bool:
     """Send one bell; return whether a broker took it. Work is found without it, only later."""
+    of = "run" if bell is train else "job"
+    # What Flower shows of a bell.
+    shown = {"task_id": f"{of}-{subject}-{uuid.uuid4().hex[:8]}", "argsrepr": f"({of} {subject})"}
     try:
-        bell.apply_async(args=[subject], expires=BELL_EXPIRES_S, retry=False)
+        bell.apply_async(args=[subject], expires=BELL_EXPIRES_S, retry=False, **shown)
     except OperationalError as error:
         log.warning("no bell: the broker does not answer; workers will sweep", why=str(error))
         return False
     return True
+
+
+def _ring_gpu(unit: Unit) -> bool:
+    """Ring for a unit unless somebody did just now; return whether a broker took the bell."""
+    with _rooms().catalogue.begin() as tx:
+        due = runs.ring_due if unit.kind == "train" else jobs.ring_due
+        if not due(tx, unit.id, BELL_EXPIRES_S):
+            return True
+    return _ring(train if unit.kind == "train" else score, unit.id)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _our_logs(**_: Any) -> None:
+    """Log as all workers do, in the worker and in each child of it."""
+    rooms = _rooms()
+    logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _heed_parent(**_: Any) -> None:
+    """Let a child of the gpu worker stop at its last checkpoint when the worker says so."""
+    gpu.heed(_stop)
 
 
 def serve(queue: str, threads: int) -> None:
@@ -144,55 +192,60 @@ def serve(queue: str, threads: int) -> None:
 
     The io queue's tasks run in `threads` threads. The gpu queue's run one at a time in a child of
     its own that is spawned for each, so that only the child loads torch and takes memory with it.
+    The sweep runs whether the broker answers or not; when it does not, the gpu queue's starts the
+    child itself.
     """
     rooms = _rooms()
-    logs.for_workers(rooms.settings.log_level)
+    level = rooms.settings.log_level
+    logs.for_workers(level, rooms.settings.secrets(), rooms.worker)
     if queue == "gpu":
-        stop = threading.Event()
-        sweeper = threading.Thread(target=_sweep_gpu, args=(rooms, stop), daemon=True)
+        threads = 1
         options = ["-P", "prefork", "-c", "1", "--max-tasks-per-child", "1"]
         app.conf.worker_pool_start_method = "spawn"
+        beside = _Beside(Presence(rooms.catalogue, rooms.worker, queue, 1), _sweep_gpu)
     else:
-        drain = _drain(queue)
-        stop = drain.stop
-        sweeper = threading.Thread(target=drain.serve, args=(1,), daemon=True)
         options = ["-P", "threads", "-c", str(threads)]
+        presence = Presence(rooms.catalogue, rooms.worker, queue, threads)
+        beside = _Beside(presence, lambda: _drain().serve(1))
 
     @worker_init.connect(weak=False)  # type: ignore[untyped-decorator]
     def _start(**_: Any) -> None:
-        sweeper.start()  # before the broker answers, and whether it does or not
+        beside.start()  # before the broker answers, and whether it does or not
 
     @worker_shutting_down.connect(weak=False)  # type: ignore[untyped-decorator]
-    def _stop(**_: Any) -> None:
-        stop.set()  # threads settle what is finished and hand the rest back
+    def _end(**_: Any) -> None:
+        if not _stop.is_set():
+            stopping.last_call()
+            beside.stop()
 
     name = f"popq-{queue}@{rooms.worker}"
     common = ["-Q", queue, "-n", name, "-E", "--without-mingle", "--without-gossip"]
-    app.worker_main(["worker", *common, *options, "-l", rooms.settings.log_level])
+    try:
+        app.worker_main(["--quiet", "worker", *common, *options, "-l", level])
+    finally:
+        beside.stop()
+        if beside.is_alive():
+            beside.join()
 
 
-def _sweep_gpu(rooms: Rooms, stop: threading.Event) -> None:
-    """Ring for runs and score jobs that nobody rang for; the parent itself never loads torch."""
-    while not stop.wait(SWEEP_S):
-        try:
-            with rooms.catalogue.begin() as tx:
-                waiting = [
-                    run for run in runs.claimable(tx) if runs.ring_due(tx, run, BELL_EXPIRES_S)
-                ]
-                scoring = [
-                    job
-                    for job, _ in jobs.claimable(tx, QUEUES["gpu"])
-                    if (batches.next_due_s(tx, job) or 0.0) <= 0.0
-                    and jobs.ring_due(tx, job, BELL_EXPIRES_S)
-                ]
-        except PopqError as error:
-            log.warning("sweep failed", why=str(error))
-            continue
-        for run in waiting:
-            _ring(train, run)
-        for job in scoring:
-            _ring(score, job)
+def _sweep_gpu() -> None:
+    gpu.serve(_rooms(), _stop, _ring_gpu)
 
 
-def _quiet(phase: str, done: int, total: int) -> None:
-    del phase, done, total
+class _Beside(threading.Thread):
+    """What runs beside Celery in a worker: the sweep, and the worker's row in the catalogue."""
+
+    def __init__(self, presence: Presence, sweep: Callable[[], None]) -> None:
+        super().__init__(name="beside", daemon=True)
+        self._presence = presence
+        self._sweep = sweep
+
+    def run(self) -> None:
+        with self._presence:
+            self._sweep()
+
+    def stop(self) -> None:
+        """Ask for the end: tasks settle what is finished and hand the rest back."""
+        _stop.set()
+        for child in active_children():
+            os.kill(child.pid, signal.SIGTERM)

@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "enqueue-score": ("work", "Leave scoring to workers."),
     "jobs": ("jobs", "List the jobs; show, pause, resume, cancel or retry one."),
     "worker": ("worker", "Work what is enqueued until stopped."),
+    "flower": ("flower", "Show workers and doorbells in a browser, behind a password."),
     "fake-flickr": ("fake_flickr", "Serve a folder of photos as a Flickr-compatible server."),
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
 import threading
+import time
+from typing import Any
 
 import click
 
-from popq import api, logs
+from popq import api, logs, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
 from popq.cli import show
 
@@ -30,6 +31,9 @@ from popq.cli import show
 def worker_command(queues: str, concurrency: int | None) -> None:
     """Work what is enqueued until stopped (Ctrl-C or SIGTERM).
 
+    A worker that is stopped records what is finished, hands the rest back at once and is gone
+    within ten seconds; a second signal ends it at once. Makes the catalogue where there is none.
+
     With POPQ_BROKER_URL this is a Celery worker, rung by doorbells and seen in Flower. Without it
     the worker looks into the catalogue for work by itself. Any number may run side by side; each
     queue is worked by a process of its own.
@@ -43,6 +47,7 @@ def worker_command(queues: str, concurrency: int | None) -> None:
     with open_rooms() as rooms:
         if concurrency is not None:
             rooms.settings.io_threads = concurrency
+        api.make_ready(rooms)
         if rooms.settings.broker() is not None:
             from popq import tasks  # noqa: PLC0415 - Celery, only in a worker
 
@@ -52,27 +57,33 @@ def worker_command(queues: str, concurrency: int | None) -> None:
 
 
 def _poll(rooms: Rooms, queue: str) -> None:
-    logs.for_workers(rooms.settings.log_level)
-    with rooms.catalogue.read():
-        pass  # no catalogue is an error now, not a line in the log every two seconds
+    logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
     stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+    stopping.on_signals(stop.set)
     show.note(f"Worker of the {queue} queue on {rooms.catalogue}; no broker, so it looks itself.")
     api.serve(rooms, queue, stop)
 
 
 def _one_process_each(queues: list[str], concurrency: int | None) -> int:
-    """Run one worker process for each queue; when one ends, end all."""
+    """Run one worker process for each queue; when one ends, end all; pass each signal on once."""
     size = [] if concurrency is None else ["--concurrency", str(concurrency)]
     command = [sys.executable, "-m", "popq", "worker", *size, "--queues"]
-    children = [subprocess.Popen([*command, queue]) for queue in queues]  # noqa: S603 - ourselves
-    stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
-    while not stop.wait(0.2) and all(child.poll() is None for child in children):
-        pass
-    for child in children:
-        with contextlib.suppress(ProcessLookupError):
-            child.terminate()
+    # In groups of their own: Ctrl-C reaches a whole group, and a second signal would end them hard.
+    children = [
+        subprocess.Popen([*command, queue], process_group=0)  # noqa: S603 - ourselves
+        for queue in queues
+    ]
+    asked = threading.Event()
+
+    def tell(*_: Any) -> None:
+        asked.set()
+        for child in children:
+            child.terminate()  # does nothing to one that has ended
+
+    for signum in stopping.SIGNALS:
+        signal.signal(signum, tell)
+    while all(child.poll() is None for child in children):
+        time.sleep(0.2)
+    if not asked.is_set():
+        tell()
     return max(abs(child.wait()) for child in children)

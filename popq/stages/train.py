@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from popq.catalogue import datasets, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
-from popq.errors import BadInput, LeaseLost, Permanent, PopqError, Transient
+from popq.errors import BadInput, LeaseLost, Permanent, PopqError, ServiceDown, Transient
 from popq.images import pack
 from popq.images.store import Store
 from popq.learn import loop
@@ -27,9 +26,14 @@ from popq.learn.config import Config, configure
 from popq.learn.data import Data
 from popq.learn.model import pick_device, place
 from popq.learn.predict import load, predict
+from popq.stages.heartbeat import Heartbeat
 from popq.stats import baselines, metrics
 
 log = structlog.get_logger()
+
+#: A run that has not got on for so long (a step, a part of the pack) is taken for hung. A first
+#: step may compile for minutes.
+LONGEST_STEP_S: Final = 900.0
 
 #: Called with a phase ("pack", "epoch 3"), how much of it is done, and of how much.
 OnProgress = Callable[[str, int, int], None]
@@ -100,25 +104,47 @@ def train(
         term = runs.claim(tx, run, where.worker, where.lease_s)
     if term is None:
         return False
-    trainer = _Trainer(catalogue, run, term, where, stop, on_progress)
+    with structlog.contextvars.bound_contextvars(run=run, term=term, worker=where.worker):
+        return _work(catalogue, run, term, where, stop, on_progress)
+
+
+def _work(
+    catalogue: Catalogue,
+    run: int,
+    term: int,
+    where: Place,
+    stop: threading.Event,
+    on_progress: OnProgress,
+) -> bool:
+    def renew() -> None:
+        with catalogue.begin() as tx:
+            runs.renew(tx, run, term, where.lease_s)
+
+    heart = Heartbeat(renew, lease_s=where.lease_s, patience_s=LONGEST_STEP_S)
     try:
-        trainer.work()
-    except Stopped:
+        with heart:
+            _Trainer(catalogue, run, term, where, stop, on_progress, heart).work()
+    except Stopped as stopped:
         with catalogue.begin() as tx:
             runs.hand_back(tx, run, term)
+        log.info("run handed back", why=str(stopped))
         raise
     except KeyboardInterrupt:
         with catalogue.begin() as tx:
             runs.stop(tx, run, term)
         raise
     except LeaseLost as error:
-        log.warning("run lost", run=run, term=term, why=str(error))
+        log.warning("run lost", why=str(error))
         return False
+    except ServiceDown:
+        # No fault of the run's: it goes on from its checkpoint when its lease has run out.
+        raise
     except Exception as error:
         # Also what nobody foresaw (memory, say): a run is never left "running".
         with catalogue.begin() as tx:
             runs.fail(tx, run, term, str(error) or type(error).__name__)
         raise
+    log.info("run done")
     return True
 
 
@@ -132,7 +158,7 @@ class _Trainer:
     where: Place
     stop: threading.Event
     on_progress: OnProgress
-    renewed: float = 0.0
+    heart: Heartbeat
 
     def work(self) -> None:
         with self.catalogue.read() as tx:
@@ -167,14 +193,11 @@ class _Trainer:
             )
 
     def _beat(self, phase: str, done: int, total: int) -> None:
-        """Tell of progress, keep the lease while there is some, and stop when asked to."""
+        """Tell of progress, and stop when asked to or when the run is another worker's."""
         if self.stop.is_set():
             raise Stopped(f"run {self.run} stopped at {phase}; its last checkpoint is kept")
-        now = time.monotonic()
-        if now - self.renewed > self.where.lease_s / 3:
-            with self.catalogue.begin() as tx:
-                runs.renew(tx, self.run, self.term, self.where.lease_s)
-            self.renewed = now
+        self.heart.check()
+        self.heart.progress()
         self.on_progress(phase, done, total)
 
     def _epoch(self, report: loop.EpochReport) -> None:

@@ -1,0 +1,50 @@
+"""How a process of popq stops: a first signal asks, a second one ends it, and so does time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+#: A process that was asked to stop is gone after so long, whatever hangs.
+LATEST_S: Final = 9.0
+#: How often a process looks whether the one that started it is still there.
+_LOOK_S: Final = 1.0
+
+
+def on_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` at the first SIGTERM or SIGINT, in the main thread; it must not block."""
+
+    def handle(*_: Any) -> None:
+        last_call()
+        stop()
+
+    for signum in SIGNALS:
+        signal.signal(signum, handle)
+
+
+def last_call() -> None:
+    """End this process at the next signal, or after `LATEST_S` if it has not ended by itself.
+
+    What it holds then is taken by others when its leases run out.
+    """
+    for signum in SIGNALS:
+        signal.signal(signum, lambda number, _: os._exit(128 + number))
+    timer = threading.Timer(LATEST_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def with_parent(stop: Callable[[], None]) -> None:
+    """Call `stop`, in a thread, once the process that started this one is gone."""
+    parent, never = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            never.wait(_LOOK_S)
+        stop()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
