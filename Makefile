@@ -42,10 +42,15 @@ check: lint types ## lint and types
 bench: $(READY) ## measure every claim of speed; writes benchmarks/results.md
 	$(BIN)/python benchmarks/run_all.py
 
-lock: $(READY) ## pin the newest versions that fit, with hashes
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --upgrade \
-		--python-version 3.11 --generate-hashes --no-header --no-annotate --quiet \
-		--output-file requirements.lock
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --quiet
+
+lock: $(READY) ## pin the newest versions that fit, with hashes; the images' are parts of the whole
+	$(LOCK) --all-extras --group dev --upgrade --output-file requirements.lock
+	$(LOCK) --extra postgres --extra parquet --extra flower \
+		--constraints requirements.lock --output-file requirements-io.lock
+	$(LOCK) --extra postgres --extra parquet --extra train \
+		--constraints requirements.lock --output-file requirements-gpu.lock
 
 clean: ## remove .venv and everything that tools left behind
 	rm -rf .venv build dist .coverage .coverage.* .hypothesis .*_cache

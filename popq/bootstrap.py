@@ -92,7 +92,12 @@ class Rooms:
     @cached_property
     def worker(self) -> str:
         """A name for this process that no other worker has."""
-        return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        return f"{self.machine}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+    @property
+    def machine(self) -> str:
+        """This machine's name, with which the names of its workers begin."""
+        return socket.gethostname()
 
     @property
     def pace(self) -> Pace:

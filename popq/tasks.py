@@ -218,6 +218,8 @@ def serve(queue: str, threads: int) -> None:
             stopping.last_call()
             beside.stop()
 
+    # Celery hears signals only later; until then a stop ends in our own last call.
+    stopping.on_signals(beside.stop)
     name = f"popq-{queue}@{rooms.worker}"
     common = ["-Q", queue, "-n", name, "-E", "--without-mingle", "--without-gossip"]
     try:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from houses import house, small_world
+from processes import Processes
 from redis import Redis
 from servers import redis_url
 
@@ -35,64 +33,27 @@ def home(tmp_path, broker):
 @pytest.fixture
 def popq(home, tmp_path):
     """Start `popq ...` as a process with the house's settings; all are ended with the test."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("POPQ_")}
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context((tmp_path / "processes.log").open("w"))
-
-        def start(*arguments):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "popq", *map(str, arguments)],
-                cwd=tmp_path,
-                env=kept | home.settings(),
-                stdout=log,
-                stderr=log,
-            )
-            stack.callback(end, process)
-            return process
-
-        yield start
-
-
-def end(process):
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(20)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-
-
-def wait_until(true, tmp_path, seconds=120):
-    """Wait for what workers do; the limit only ends a test that has failed, with their log."""
-    until = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > until:
-            pytest.fail((tmp_path / "processes.log").read_text()[-8000:])
-        time.sleep(0.1)
+    with Processes(tmp_path, home.settings()) as processes:
+        yield processes
 
 
 def count(home, query):
     return home.sql(f"SELECT count(*) FROM {query}")[0][0]
 
 
-def run(process):
-    assert process.wait(60) == 0
-
-
 def test_celery_workers_resolve_download_train_and_score(popq, home, tmp_path, broker):
-    popq("worker", "--queues", "io,gpu", "--concurrency", "2")
-    run(popq("import", "links.txt", "--labels", "labels.txt"))
-    run(popq("enqueue-resolve"))
-    wait_until(lambda: count(home, "photos WHERE state = 'resolved'") == 40, tmp_path)
-    run(popq("enqueue-download"))
-    wait_until(lambda: count(home, "photos WHERE state = 'stored'") == 40, tmp_path)
+    popq.start("worker", "--queues", "io,gpu", "--concurrency", "2")
+    popq.run("import", "links.txt", "--labels", "labels.txt")
+    popq.run("enqueue-resolve")
+    popq.wait_until(lambda: count(home, "photos WHERE state = 'resolved'") == 40)
+    popq.run("enqueue-download")
+    popq.wait_until(lambda: count(home, "photos WHERE state = 'stored'") == 40)
     api.make_dataset(home.rooms, Spec("main", val=0.3))
     options = ("--arch", "resnet18", "--weights", "none", "--image-size", 32, "--epochs", 1)
-    run(popq("train", "--dataset", "main", *options, "--enqueue"))
-    wait_until(lambda: count(home, "runs WHERE state = 'done'") == 1, tmp_path)
-    run(popq("enqueue-score"))
-    wait_until(lambda: count(home, "scores") == 40, tmp_path)
+    popq.run("train", "--dataset", "main", *options, "--enqueue")
+    popq.wait_until(lambda: count(home, "runs WHERE state = 'done'") == 1)
+    popq.run("enqueue-score")
+    popq.wait_until(lambda: count(home, "scores") == 40)
     jobs = home.sql("SELECT stage, state FROM jobs ORDER BY id")
     assert jobs == [("resolve", "done"), ("download", "done"), ("score", "done")]
     with Redis.from_url(broker) as redis:
@@ -100,13 +61,13 @@ def test_celery_workers_resolve_download_train_and_score(popq, home, tmp_path, b
 
 
 def test_work_that_nobody_rang_for_is_found_by_the_sweep(popq, home, tmp_path, broker):
-    run(popq("import", "links.txt", "--labels", "labels.txt"))
-    run(popq("enqueue-resolve"))
+    popq.run("import", "links.txt", "--labels", "labels.txt")
+    popq.run("enqueue-resolve")
     with Redis.from_url(broker) as redis:
         assert redis.llen("io") == 2  # a bell for each batch
         redis.flushdb()
-    popq("worker", "--queues", "io")
-    wait_until(lambda: count(home, "photos WHERE state = 'resolved'") == 40, tmp_path)
+    popq.start("worker", "--queues", "io")
+    popq.wait_until(lambda: count(home, "photos WHERE state = 'resolved'") == 40)
     assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, exists, select, update
 
 from popq.catalogue.db import Tx, db_now, insert_or_keep
 from popq.catalogue.models import Worker
@@ -26,6 +26,14 @@ def beat(tx: Tx, name: str, queue: str, threads: int) -> None:
     same = update(Worker).where(Worker.name == name)
     if tx.execute(same.values(values)).rowcount == 0:
         tx.execute(insert_or_keep(tx, Worker).values(name=name, **values))
+
+
+def is_there(tx: Tx, prefix: str, within_s: float) -> bool:
+    """Return whether a worker whose name begins so has said that it is there, not long ago."""
+    here = Worker.name.startswith(prefix, autoescape=True)
+    return bool(
+        tx.execute(select(exists().where(here, Worker.seen > db_now() - within_s))).scalar()
+    )
 
 
 def leave(tx: Tx, name: str) -> None:

@@ -7,13 +7,17 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from popq import api, logs, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
+from popq.catalogue import workers
 from popq.cli import show
+
+#: A worker that has not said for so long that it is there is not well, in seconds.
+CHECK_S: Final = 60.0
 
 
 @click.command()
@@ -28,7 +32,12 @@ from popq.cli import show
     type=click.IntRange(min=1),
     help="Threads of an io worker; default: POPQ_IO_THREADS.",
 )
-def worker_command(queues: str, concurrency: int | None) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Start none: exit with 0 if one of this machine was there in the last minute, else 1.",
+)
+def worker_command(queues: str, concurrency: int | None, check: bool) -> None:
     """Work what is enqueued until stopped (Ctrl-C or SIGTERM).
 
     A worker that is stopped records what is finished, hands the rest back at once and is gone
@@ -42,9 +51,11 @@ def worker_command(queues: str, concurrency: int | None) -> None:
     unknown = [name for name in names if name not in QUEUES]
     if unknown or not names:
         raise click.BadParameter(f"queues are {' and '.join(QUEUES)}, not {queues!r}.")
-    if len(names) > 1:
+    if len(names) > 1 and not check:
         raise SystemExit(_one_process_each(names, concurrency))
     with open_rooms() as rooms:
+        if check:
+            raise SystemExit(_check(rooms))
         if concurrency is not None:
             rooms.settings.io_threads = concurrency
         api.make_ready(rooms)
@@ -54,6 +65,13 @@ def worker_command(queues: str, concurrency: int | None) -> None:
             tasks.serve(names[0], rooms.settings.io_threads)
         else:
             _poll(rooms, names[0])
+
+
+def _check(rooms: Rooms) -> int:
+    with rooms.catalogue.read() as tx:
+        there = workers.is_there(tx, f"{rooms.machine}:", CHECK_S)
+    show.note(f"{'A' if there else 'No'} worker of {rooms.machine} was there in the last minute.")
+    return 0 if there else 1
 
 
 def _poll(rooms: Rooms, queue: str) -> None:

@@ -66,3 +66,13 @@ def test_only_those_not_seen_for_long_are_forgotten(catalogue, rows):
 def test_many_may_beat_at_once(catalogue, rows):
     at_once(*[lambda: beat(catalogue, "same")] * 8)
     assert rows() == [("same", "io", 8)]
+
+
+def test_a_worker_is_known_to_be_there_by_its_machine_while_its_word_is_fresh(catalogue):
+    beat(catalogue, "host_1:77:abc")
+    with catalogue.begin() as tx:
+        assert workers.is_there(tx, "host_1:", 60)
+        assert not workers.is_there(tx, "hostX1:", 60)
+        assert not workers.is_there(tx, "host%:", 60)
+        tx.execute(text("UPDATE workers SET seen = seen - 100"))
+        assert not workers.is_there(tx, "host_1:", 60)

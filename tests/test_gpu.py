@@ -1,0 +1,141 @@
+"""The gpu worker: torch only in its child, which may be stopped, killed, or never be rung for."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from celery import Celery
+from houses import house, quiet, small_world
+from processes import Processes, children, has_torch
+from servers import redis_url
+
+from popq import api
+from popq.stages.dataset import Spec
+
+#: Enough epochs that a test finds the run at work.
+RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 12}
+NOBODY = "redis://127.0.0.1:1/0"
+NUMBERS = "epoch, train_loss, train_accuracy, val_loss, val_accuracy"
+
+
+@pytest.fixture(scope="module")
+def broker():
+    with redis_url() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, broker):
+    """A house with photos to learn from, and what an undisturbed run comes to."""
+    folder = tmp_path_factory.mktemp("house")
+    with house(folder, small_world(40, owners=10), lease_s=4, broker_url=broker) as home:
+        api.import_list(home.rooms, home.list_files(folder))
+        for stage in ("resolve", "download"):
+            api.work(home.rooms, stage, on_progress=quiet)
+        # The same photos by two names: a run of the same data set would be found done.
+        for name in ("undisturbed", "main"):
+            api.make_dataset(home.rooms, Spec(name, val=0.3))
+        run = api.new_run(home.rooms, "undisturbed", "default", RUN)
+        api.train(home.rooms, run, on_progress=quiet)
+        home.undisturbed = numbers(home, run)
+        yield home
+
+
+@pytest.fixture
+def run(stored):
+    """A queued run; each test's is of a seed of its own but for those that are compared."""
+    run = api.new_run(stored.rooms, "main", "default", RUN)
+    yield run
+    with stored.rooms.catalogue.begin() as tx:
+        # The same run may not be found done by the next test.
+        tx.exec_driver_sql("DELETE FROM scores")
+        tx.exec_driver_sql("DELETE FROM jobs WHERE stage = 'score'")
+        tx.exec_driver_sql(f"UPDATE runs SET state = 'failed' WHERE id = {run}")
+
+
+@pytest.fixture
+def popq(stored, tmp_path):
+    with Processes(tmp_path, stored.settings()) as processes:
+        yield processes
+
+
+def numbers(home, run):
+    rows = home.sql(f"SELECT {NUMBERS} FROM epochs WHERE run_id = {run} ORDER BY epoch")
+    return rows, home.sql(f"SELECT weights_sha256 FROM runs WHERE id = {run}")
+
+
+def state(home, run):
+    return home.sql(f"SELECT state FROM runs WHERE id = {run}")[0][0]
+
+
+def at_work(home, popq, run, epochs=2):
+    """Wait until some epochs of the run are done."""
+    query = f"SELECT count(*) FROM epochs WHERE run_id = {run}"
+    popq.wait_until(lambda: home.sql(query)[0][0] >= epochs)
+
+
+def done(home, popq, run):
+    popq.wait_until(lambda: state(home, run) == "done")
+
+
+def trainer(worker):
+    """Return the process below the worker that has loaded torch."""
+    return next((pid for pid in children(worker.pid) if has_torch(pid)), None)
+
+
+@pytest.mark.parametrize("rung", ["by a bell", "by nobody"])
+def test_a_child_that_is_killed_is_survived_and_changes_nothing(stored, popq, run, rung):
+    broker = {} if rung == "by a bell" else {"POPQ_BROKER_URL": NOBODY}
+    worker = popq.start("worker", "--queues", "gpu", **broker)
+    at_work(stored, popq, run)
+    victim = trainer(worker)
+    os.kill(victim, signal.SIGKILL)  # as the out-of-memory killer does
+    done(stored, popq, run)
+    assert worker.poll() is None
+    assert not has_torch(worker.pid)
+    assert numbers(stored, run) == stored.undisturbed
+    assert stored.sql(f"SELECT term FROM runs WHERE id = {run}") == [(2,)]
+
+
+@pytest.mark.parametrize("broker", ["redis", "nobody", "none"])
+def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, broker):
+    urls = {"redis": {}, "nobody": {"POPQ_BROKER_URL": NOBODY}, "none": {"POPQ_BROKER_URL": ""}}
+    if broker == "none":
+        popq.settings.pop("POPQ_BROKER_URL")
+        urls["none"] = {}
+    worker = popq.start("worker", "--queues", "gpu", **urls[broker])
+    at_work(stored, popq, run)
+    assert not has_torch(worker.pid)
+    assert trainer(worker) is not None
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(30) == 0, popq.tail()
+    popq.wait_until(lambda: state(stored, run) == "queued", 10)
+    assert stored.sql(f"SELECT worker FROM runs WHERE id = {run}") == [(None,)]
+    assert stored.sql("SELECT count(*) FROM workers") == [(0,)]
+    popq.start("worker", "--queues", "gpu", **urls[broker])
+    done(stored, popq, run)
+    assert numbers(stored, run) == stored.undisturbed
+
+
+def test_a_worker_answers_while_its_child_trains(stored, popq, run, broker):
+    popq.start("worker", "--queues", "gpu")
+    at_work(stored, popq, run, epochs=1)
+    with Celery(broker=broker) as app:
+        answers = app.control.inspect(timeout=10, limit=1).ping()
+    assert list(answers.values()) == [{"ok": "pong"}]
+    assert state(stored, run) == "running"
+    name = stored.sql(f"SELECT worker FROM runs WHERE id = {run}")[0][0]
+    assert list(answers) == [f"popq-gpu@{name}"]
+    assert stored.sql("SELECT name, queue, threads FROM workers") == [(name, "gpu", 1)]
+
+
+def test_a_score_job_that_is_stopped_settles_and_hands_the_rest_back(stored, popq, run):
+    worker = popq.start("worker", "--queues", "gpu")
+    done(stored, popq, run)
+    popq.run("enqueue-score", "--run", run)
+    job = "SELECT state FROM jobs WHERE stage = 'score'"
+    popq.wait_until(lambda: stored.sql(job) == [("done",)])
+    assert stored.sql("SELECT count(*) FROM scores") == [(40,)]
+    assert not has_torch(worker.pid)
