@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -62,7 +63,7 @@ class _Named:
 
 
 class _Masked:
-    """Replaces secrets in all that a line says; a line's parts are text by then, or numbers."""
+    """Replaces secrets in all that a line says."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # The longest first: one may be part of another.
@@ -71,10 +72,14 @@ class _Masked:
     def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
         return {name: self._clean(value) for name, value in event.items()}
 
-    def _clean(self, value: object) -> object:
-        text = value if isinstance(value, str) else repr(value)
-        if not any(secret in text for secret in self._secrets):
+    def _clean(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float):
             return value
+        if isinstance(value, dict):
+            return {self._clean(name): self._clean(part) for name, part in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [self._clean(part) for part in value]
+        text = str(value)
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -82,7 +87,7 @@ class _Masked:
 
 def _renderer() -> Processor:
     if not sys.stderr.isatty():
-        return structlog.processors.JSONRenderer(default=str)
+        return structlog.processors.JSONRenderer()
     # Tracebacks are text already.
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 

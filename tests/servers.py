@@ -68,7 +68,7 @@ def redis_url() -> Iterator[str]:
     if binary is None:
         _do_without("Redis or Valkey", "POPQ_TEST_REDIS_URL")
     with tempfile.TemporaryDirectory(prefix="popq-redis-") as folder:
-        port = str(_free_port())
+        port = str(free_port())
         where = ("--bind", "127.0.0.1", "--port", port, "--dir", folder)
         server = _start([binary, *where, "--save", "", "--appendonly", "no"], Path(folder, "log"))
         url = f"redis://127.0.0.1:{port}/0"
@@ -77,6 +77,33 @@ def redis_url() -> Iterator[str]:
             yield url
         finally:
             _stop(server)
+
+
+@contextmanager
+def rabbitmq_url() -> Iterator[str]:
+    """Yield the URL of a virtual host of our own on a RabbitMQ that runs here.
+
+    There is no way to make one without its administrator, so it is `POPQ_TEST_AMQP_URL` or one
+    that `rabbitmqctl` makes.
+    """
+    given = os.environ.get("POPQ_TEST_AMQP_URL")
+    if given:
+        yield given
+        return
+    name = f"popq-test-{uuid.uuid4().hex[:12]}"
+    control = shutil.which("rabbitmqctl") or shutil.which("rabbitmqctl", path="/usr/sbin")
+
+    def administer(*arguments: str) -> bool:
+        command = [str(control), "--quiet", *arguments]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+    if control is None or not administer("add_vhost", name):
+        _do_without("RabbitMQ that lets us in", "POPQ_TEST_AMQP_URL")
+    try:
+        administer("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
+        yield f"amqp://guest:guest@127.0.0.1:5672/{name}"
+    finally:
+        administer("delete_vhost", name)
 
 
 def _do_without(what: str, variable: str) -> None:
@@ -189,7 +216,8 @@ def _emptied(url: str) -> Iterator[None]:
             client.flushdb()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens at now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ from popq import api
 from popq.stages.dataset import Spec
 
 #: Enough epochs that a test finds the run at work.
-RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 12}
+RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 6}
 NOBODY = "redis://127.0.0.1:1/0"
 NUMBERS = "epoch, train_loss, train_accuracy, val_loss, val_accuracy"
 
@@ -131,7 +131,7 @@ def test_a_worker_answers_while_its_child_trains(stored, popq, run, broker):
     assert stored.sql("SELECT name, queue, threads FROM workers") == [(name, "gpu", 1)]
 
 
-def test_a_score_job_that_is_stopped_settles_and_hands_the_rest_back(stored, popq, run):
+def test_a_score_job_is_done_by_a_child_too(stored, popq, run):
     worker = popq.start("worker", "--queues", "gpu")
     done(stored, popq, run)
     popq.run("enqueue-score", "--run", run)

@@ -10,7 +10,7 @@ import pytest
 from houses import house, small_world
 from processes import Processes
 from redis import Redis
-from servers import redis_url
+from servers import rabbitmq_url, redis_url
 
 from popq import api
 from popq.catalogue import migrate
@@ -88,3 +88,22 @@ def test_enqueuing_without_a_broker_that_answers_still_leaves_the_job(tmp_path):
         assert "3 photos in 1 batches" in done.stdout
         assert "broker does not answer" in done.stderr
         assert count(home, "batches WHERE state = 'ready'") == 1
+
+
+def test_rabbitmq_carries_the_bells_by_its_url_alone(tmp_path):
+    with (
+        rabbitmq_url() as url,
+        house(tmp_path, small_world(30), broker_url=url) as home,
+        Processes(tmp_path, home.settings()) as popq,
+    ):
+        popq.start("worker", "--queues", "io", "--concurrency", "2")
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        popq.wait_until(lambda: "ready" in popq.log.read_text())
+        popq.run("enqueue-resolve")
+        popq.wait_until(lambda: count(home, "photos WHERE state = 'resolved'") == 30)
+        # Not the sweep alone: a bell was heard.
+        popq.wait_until(lambda: "Task popq.resolve[job-1-" in popq.log.read_text())
+        worker = popq.start("worker", "--queues", "io")
+        popq.wait_until(lambda: count(home, "workers") == 2)
+        worker.terminate()
+        assert worker.wait(30) == 0

@@ -1,0 +1,76 @@
+"""`popq flower` shows workers and doorbells of jobs, to whoever has the password."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import requests
+from houses import house, small_world
+from processes import Processes
+from servers import free_port, redis_url
+
+from popq import api
+
+PASSWORD = "correct-horse"
+
+
+@pytest.fixture
+def popq(tmp_path):
+    with (
+        redis_url() as broker,
+        house(tmp_path, small_world(30), broker_url=broker) as home,
+        Processes(tmp_path, home.settings()) as processes,
+    ):
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        yield processes
+
+
+def status(url, **options):
+    try:
+        return requests.get(url, timeout=10, **options).status_code
+    except requests.ConnectionError:
+        return None
+
+
+def started(popq, **settings):
+    """Start Flower and return its address, once it answers."""
+    port = free_port()
+    popq.start("flower", "--port", port, **settings)
+    url = f"http://127.0.0.1:{port}"
+    popq.wait_until(lambda: status(f"{url}/healthcheck") == 200)
+    return url
+
+
+def test_it_shows_workers_and_bells_with_the_jobs_names_to_who_has_the_password(popq):
+    url = started(popq, POPQ_FLOWER_PASSWORD=PASSWORD)
+    login = ("popq", PASSWORD)
+    for page in ("/", "/workers", "/api/tasks", "/api/workers"):
+        assert status(url + page) == 401
+        assert status(url + page, auth=("popq", "wrong")) == 401
+    assert status(f"{url}/workers", auth=login) == 200
+    popq.start("worker", "--queues", "io")
+
+    def read(path):
+        return requests.get(url + path, auth=login, timeout=30).json()
+
+    popq.wait_until(lambda: any("popq-io@" in name for name in read("/api/workers?refresh=1")))
+    popq.run("enqueue-resolve")
+    tasks = popq.wait_until(lambda: read("/api/tasks"))
+    name, task = next(iter(tasks.items()))
+    assert re.fullmatch(r"job-1-[0-9a-f]{8}", name)
+    assert task["name"] == "popq.resolve"
+    assert task["args"] == "(job 1)"
+    assert PASSWORD not in popq.log.read_text()
+
+
+def test_without_a_password_one_is_made_and_shown_once(popq):
+    url = started(popq)
+    (password,) = re.findall(r"password (\S+)", popq.log.read_text())
+    assert status(url, auth=("popq", "")) == 401
+    assert status(f"{url}/workers", auth=("popq", password)) == 200
+
+
+def test_without_a_broker_it_says_what_shows_the_jobs(popq):
+    assert popq.start("flower", POPQ_BROKER_URL="").wait(60) == 3
+    assert "popq status" in popq.tail()
