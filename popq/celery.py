@@ -48,6 +48,9 @@ app.conf.update(
     # Bells carry no work, so there is nothing to hoard.
     worker_prefetch_multiplier=1,
     worker_max_tasks_per_child=500,
+    # A spawned child begins with its imports. Celery would kill it after 4 s, and the next, and so
+    # on for ever on a busy machine.
+    worker_proc_alive_timeout=120,
     # Flower shows jobs and workers from these.
     worker_send_task_events=True,
     task_send_sent_event=False,

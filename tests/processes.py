@@ -31,12 +31,13 @@ class Processes:
         self._stack.close()
 
     def start(self, *arguments, **settings):
-        """Start `popq ...`; it is ended with the test."""
+        """Start `popq ...`; it is ended with the test. A setting that is None is left out."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("POPQ_")}
+        given = {k: v for k, v in (self.settings | settings).items() if v is not None}
         process = subprocess.Popen(
             [sys.executable, "-m", "popq", *map(str, arguments)],
             cwd=self.folder,
-            env=kept | self.settings | settings,
+            env=kept | given,
             stdout=self._output,
             stderr=self._output,
         )

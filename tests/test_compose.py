@@ -168,7 +168,7 @@ def stack(services, redis, tmp_path):
     with (
         postgres_url() as database,
         house(tmp_path, small_world(40, owners=10), database_url=database) as home,
-        Processes(tmp_path, home.settings()) as processes,
+        Processes(tmp_path, home.settings() | {"OMP_NUM_THREADS": "1"}) as processes,
     ):
         home.list_files(tmp_path)
         host, _, ours = redis.partition("->")

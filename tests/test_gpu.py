@@ -17,6 +17,8 @@ from popq.stages.dataset import Spec
 #: Enough epochs that a test finds the run at work.
 RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 6}
 NOBODY = "redis://127.0.0.1:1/0"
+#: The same sums on a busy machine, and sooner there.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 NUMBERS = "epoch, train_loss, train_accuracy, val_loss, val_accuracy"
 
 
@@ -37,27 +39,26 @@ def stored(tmp_path_factory, broker):
         # The same photos by two names: a run of the same data set would be found done.
         for name in ("undisturbed", "main"):
             api.make_dataset(home.rooms, Spec(name, val=0.3))
-        run = api.new_run(home.rooms, "undisturbed", "default", RUN)
-        api.train(home.rooms, run, on_progress=quiet)
+        with Processes(folder, home.settings() | ONE_THREAD) as processes:
+            run = api.new_run(home.rooms, "undisturbed", "default", RUN)
+            options = [f"--{name.replace('_', '-')}={value}" for name, value in RUN.items()]
+            processes.run("train", "--dataset", "undisturbed", *options)
         home.undisturbed = numbers(home, run)
         yield home
 
 
 @pytest.fixture
 def run(stored):
-    """A queued run; each test's is of a seed of its own but for those that are compared."""
+    """A queued run, the same for each test, and not to be found done by the next."""
     run = api.new_run(stored.rooms, "main", "default", RUN)
     yield run
     with stored.rooms.catalogue.begin() as tx:
-        # The same run may not be found done by the next test.
-        tx.exec_driver_sql("DELETE FROM scores")
-        tx.exec_driver_sql("DELETE FROM jobs WHERE stage = 'score'")
-        tx.exec_driver_sql(f"UPDATE runs SET state = 'failed' WHERE id = {run}")
+        tx.exec_driver_sql(f"UPDATE runs SET state = 'failed', worker = NULL WHERE id = {run}")
 
 
 @pytest.fixture
-def popq(stored, tmp_path):
-    with Processes(tmp_path, stored.settings()) as processes:
+def popq(stored, run, tmp_path):
+    with Processes(tmp_path, stored.settings() | ONE_THREAD) as processes:
         yield processes
 
 
@@ -101,10 +102,7 @@ def test_a_child_that_is_killed_is_survived_and_changes_nothing(stored, popq, ru
 
 @pytest.mark.parametrize("broker", ["redis", "nobody", "none"])
 def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, broker):
-    urls = {"redis": {}, "nobody": {"POPQ_BROKER_URL": NOBODY}, "none": {"POPQ_BROKER_URL": ""}}
-    if broker == "none":
-        popq.settings.pop("POPQ_BROKER_URL")
-        urls["none"] = {}
+    urls = {"redis": {}, "nobody": {"POPQ_BROKER_URL": NOBODY}, "none": {"POPQ_BROKER_URL": None}}
     worker = popq.start("worker", "--queues", "gpu", **urls[broker])
     at_work(stored, popq, run)
     assert not has_torch(worker.pid)
@@ -123,7 +121,7 @@ def test_a_worker_answers_while_its_child_trains(stored, popq, run, broker):
     popq.start("worker", "--queues", "gpu")
     at_work(stored, popq, run, epochs=1)
     with Celery(broker=broker) as app:
-        answers = app.control.inspect(timeout=10, limit=1).ping()
+        answers = popq.wait_until(app.control.inspect(timeout=5, limit=1).ping, 60)
     assert list(answers.values()) == [{"ok": "pong"}]
     assert state(stored, run) == "running"
     name = stored.sql(f"SELECT worker FROM runs WHERE id = {run}")[0][0]

@@ -410,6 +410,15 @@ def _unrenewed() -> tuple[ColumnElement[bool], ...]:
     return (Batch.state != literal_column("'done'"), Batch.due <= db_now())
 
 
+def held(tx: Tx, job: int) -> int:
+    """Return how many of the job's batches are leased, those whose lease ran out left out."""
+    now = select(db_now()).scalar_subquery()
+    open_ = Batch.state != literal_column("'done'")
+    leased = (Batch.state == BatchState.LEASED) & (Batch.due > now)
+    query = select(func.count(Batch.id)).where(Batch.job_id == job, open_, leased)
+    return int(tx.execute(query).scalar_one())
+
+
 def next_due_s(tx: Tx, job: int) -> float | None:
     """Return the seconds until a batch of the job is due (negative: overdue); None without any."""
     query = select(func.min(Batch.due) - db_now())

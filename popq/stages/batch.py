@@ -45,6 +45,8 @@ Result = Move | Failed | Scored
 #: A worker that has no result for so long is taken for dead: every size of a photo may be asked
 #: for, and each may drip for two minutes.
 LONGEST_PHOTO_S: Final = 900.0
+#: More leases than calls that are under way at once, were each to last so long, only take turns.
+LONG_CALL_S: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,9 @@ def work_one(
         refused = hosts.disabled(tx, names)
         ready = not names or any(hosts.is_open(tx, name) for name in names)
         due_s = batches.next_due_s(tx, job)
+        # Bounded by the number of keys, for resolve. Two that look at once may both find room: a
+        # lease too many costs nothing but a turn.
+        ready = ready and (not names or batches.held(tx, job) < _most_leases(stage))
     if refused is not None:
         _stop_job(catalogue, job, refused)
     if due_s is None:
@@ -292,6 +297,10 @@ def close_abandoned(catalogue: Catalogue) -> None:
         with catalogue.begin() as tx:
             closed = batches.close_abandoned(tx, job)
         log.info("abandoned batches closed", job=job, batches=closed)
+
+
+def _most_leases(stage: Stage) -> int:
+    return sum(math.ceil(per_hour / 3600 * LONG_CALL_S) for per_hour in stage.rates.values())
 
 
 def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:

@@ -72,5 +72,5 @@ def test_without_a_password_one_is_made_and_shown_once(popq):
 
 
 def test_without_a_broker_it_says_what_shows_the_jobs(popq):
-    assert popq.start("flower", POPQ_BROKER_URL="").wait(60) == 3
+    assert popq.start("flower", POPQ_BROKER_URL=None).wait(60) == 3
     assert "popq status" in popq.tail()

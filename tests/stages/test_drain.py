@@ -355,3 +355,18 @@ def test_a_download_that_waits_for_a_paused_job_says_so_instead_of_hanging(home)
     with pytest.raises(Misconfigured, match=f"waits for job {made.job}, which is paused"):
         api.work(home.rooms, "download", on_progress=quiet)
     assert home.sql("SELECT state FROM jobs ORDER BY id") == [("paused",), ("queued",)]
+
+
+def test_leases_at_a_time_are_bounded_by_the_keys_and_their_calls(tmp_path):
+    keys = "one:secret,two:secret"
+    with house(tmp_path, small_world(30), flickr_keys=keys, flickr_calls_per_hour=900) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job = enqueue(home, size=10)
+        drain = home.rooms.drain("resolve")
+        drain.stop.set()  # a step takes a batch, asks for one photo, and hands the batch back
+        with home.rooms.catalogue.begin() as tx:
+            first, _ = (batches.claim(tx, job, "another", 600) for _ in range(2))
+        assert not drain.step(job)
+        with home.rooms.catalogue.begin() as tx:
+            batches.hand_back(tx, first, 0.0, 5)
+        assert drain.step(job)
