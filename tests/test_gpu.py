@@ -109,7 +109,7 @@ def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, br
     assert trainer(worker) is not None
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(30) == 0, popq.tail()
-    popq.wait_until(lambda: state(stored, run) == "queued", 10)
+    popq.wait_until(lambda: state(stored, run) == "queued", 60)
     assert stored.sql(f"SELECT worker FROM runs WHERE id = {run}") == [(None,)]
     assert stored.sql("SELECT count(*) FROM workers") == [(0,)]
     popq.start("worker", "--queues", "gpu", **urls[broker])
