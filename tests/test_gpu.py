@@ -100,10 +100,10 @@ def test_a_child_that_is_killed_is_survived_and_changes_nothing(stored, popq, ru
     assert stored.sql(f"SELECT term FROM runs WHERE id = {run}") == [(2,)]
 
 
-@pytest.mark.parametrize("broker", ["redis", "nobody", "none"])
-def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, broker):
+@pytest.mark.parametrize("bells", ["redis", "nobody", "none"])
+def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, bells):
     urls = {"redis": {}, "nobody": {"POPQ_BROKER_URL": NOBODY}, "none": {"POPQ_BROKER_URL": None}}
-    worker = popq.start("worker", "--queues", "gpu", **urls[broker])
+    worker = popq.start("worker", "--queues", "gpu", **urls[bells])
     at_work(stored, popq, run)
     assert not has_torch(worker.pid)
     assert trainer(worker) is not None
@@ -112,7 +112,7 @@ def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, br
     popq.wait_until(lambda: state(stored, run) == "queued", 60)
     assert stored.sql(f"SELECT worker FROM runs WHERE id = {run}") == [(None,)]
     assert stored.sql("SELECT count(*) FROM workers") == [(0,)]
-    popq.start("worker", "--queues", "gpu", **urls[broker])
+    popq.start("worker", "--queues", "gpu", **urls[bells])
     done(stored, popq, run)
     assert numbers(stored, run) == stored.undisturbed
 
