@@ -96,7 +96,8 @@ def _configure(level: str, processors: list[Processor]) -> None:
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        # Looked up at each line, so that a stream that was replaced is not written to.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        # Looked up at each line, so that a stream that was replaced is not written to. Each line is
+        # one write: threads, and what libraries log, come in between else.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
