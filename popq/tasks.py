@@ -19,7 +19,6 @@ from billiard import active_children
 from celery.signals import (
     setup_logging,
     worker_init,
-    worker_process_init,
     worker_ready,
     worker_shutting_down,
 )
@@ -111,6 +110,7 @@ def _work_alone(hostname: str, unit: Unit) -> bool:
     """Do a unit of GPU work in this child of the worker; return whether work of it is left."""
     rooms = _rooms()
     rooms.worker = hostname.partition("@")[2]  # the child is the worker, to all who look
+    gpu.heed(_stop)  # now, since the pool sets signals of its own when the child begins
     try:
         return gpu.work(rooms, unit, _stop)
     except PopqError as error:
@@ -181,12 +181,6 @@ def _our_logs(**_: Any) -> None:
     """Log as all workers do, in the worker and in each child of it."""
     rooms = _rooms()
     logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
-
-
-@worker_process_init.connect  # type: ignore[untyped-decorator]
-def _heed_parent(**_: Any) -> None:
-    """Let a child of the gpu worker stop at its last checkpoint when the worker says so."""
-    gpu.heed(_stop)
 
 
 def serve(queue: str, threads: int) -> None:
