@@ -26,6 +26,7 @@ from popq.catalogue import jobs
 from popq.errors import PopqError
 from popq.flickr.fake.faults import Fault, Faults, Host
 from popq.flickr.fake.world import Fate
+from popq.stages.ingest import Source
 
 SLOW_S = 0.05
 SETTLE_EVERY_S = 0.3
@@ -69,14 +70,28 @@ def impatient(**settings):
 
 
 @contextlib.contextmanager
-def fleet_over(folder, photos, *, threads=2, faults=None, **settings):
-    """Open a house with so many listed photos, and a fleet over it that has no worker yet."""
+def fleet_over(folder, photos, *, first=None, threads=2, faults=None, **settings):
+    """Open a house with so many listed photos, and a fleet over it that has no worker yet.
+
+    Its list is in `folder`; only the `first` of them are imported, if given.
+    """
     made = world(photos)
     faults = slow(made) if faults is None else faults
     with house(folder, made, faults, **impatient(**settings)) as home:
-        api.import_list(home.rooms, home.list_files(folder))
+        source = home.list_files(folder)
+        if first is not None:
+            source = Source(*(_head(path, first) for path in (source.links, source.labels)))
+        if first != 0:
+            api.import_list(home.rooms, source)
         with Fleet(home, folder, threads) as fleet:
             yield fleet
+
+
+def _head(path, lines):
+    """Write the first lines of a file beside it and return where."""
+    head = path.with_name(f"first-{path.name}")
+    head.write_text("".join(path.read_text().splitlines(keepends=True)[:lines]))
+    return head
 
 
 class Undisturbed:

@@ -9,17 +9,22 @@ from pathlib import Path
 from popq.flickr.fake.faults import Host
 
 COLUMNS = (
-    "id, flickr_id, owner, state, reason, server, secret, title, views, file_key, sha256,"
+    "flickr_id, owner, state, reason, server, secret, title, views, file_key, sha256,"
     " phash, bytes, width, height, format"
 )
 
 
 def outcome(home):
-    """Return the catalogue and the store of a house, by the name of what is compared."""
+    """Return the catalogue and the store of a house, by the name of what is compared.
+
+    Photos are known by Flickr's ids: ours depend on how a list came in.
+    """
     return {
-        "photos": home.sql(f"SELECT {COLUMNS} FROM photos ORDER BY id"),
-        "moments": home.sql("SELECT * FROM moments ORDER BY photo_id"),
-        "scores": home.sql("SELECT photo_id, tier, score FROM scores ORDER BY photo_id"),
+        "photos": home.sql(f"SELECT {COLUMNS} FROM photos"),
+        "moments": home.sql(
+            "SELECT flickr_id, pixels, sum_r, sum_g, sum_b, square_r, square_g, square_b"
+            " FROM moments JOIN photos ON id = photo_id"
+        ),
         "files": stored_files(home),
         # Of each stage, what its batches counted: an effect that happened twice shows here.
         "counts": [
@@ -30,11 +35,11 @@ def outcome(home):
             )
         ],
         "failures": home.sql(
-            "SELECT photo_id, outcome, count(*) FROM failures GROUP BY photo_id, outcome"
-            " ORDER BY photo_id, outcome"
+            "SELECT flickr_id, outcome, count(*) FROM failures JOIN photos ON photos.id = photo_id"
+            " GROUP BY flickr_id, outcome"
         ),
         "open": home.sql(
-            "SELECT stage, state FROM jobs WHERE state <> 'done' UNION ALL"
+            "SELECT stage, state FROM jobs WHERE state NOT IN ('done', 'cancelled') UNION ALL"
             " SELECT 'batch', state FROM batches WHERE state <> 'done'"
         ),
     }
