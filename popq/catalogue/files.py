@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from popq.catalogue.db import Tx
@@ -35,15 +35,6 @@ def after(tx: Tx, photo: int) -> list[Kept]:
     columns = (Photo.id, Photo.file_key, Photo.bytes, Photo.image_url)
     query = select(*columns).where(_STORED, Photo.id > photo).order_by(Photo.id).limit(_PART)
     return [Kept(row.id, str(row.file_key), row.bytes, row.image_url) for row in tx.execute(query)]
-
-
-def named(tx: Tx, keys: Sequence[str]) -> set[str]:
-    """Return which of these keys a photo's row names, stored or not."""
-    found: set[str] = set()
-    for part in _parts(keys):
-        query = select(Photo.file_key).where(Photo.file_key.in_(part))
-        found.update(str(key) for key in tx.execute(query).scalars())
-    return found
 
 
 def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
@@ -76,11 +67,6 @@ def _back(tx: Tx, which: ColumnElement[bool]) -> int:
         tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(part)))
         tx.execute(update(Photo).where(Photo.id.in_(part), _STORED).values(values))
     return len(ids)
-
-
-def count(tx: Tx) -> int:
-    """Return how many photos are stored."""
-    return tx.execute(select(func.count(Photo.id)).where(_STORED)).scalar_one()
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:

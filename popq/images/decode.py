@@ -143,4 +143,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, "white")
         return Image.alpha_composite(white, pixels).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

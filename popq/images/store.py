@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
@@ -72,7 +72,7 @@ class Store:
         with self._naming(key):
             if self._folder is not None:
                 target = self._folder / key
-                if not _has_size(target, len(data)):
+                if _size(target) != len(data):
                     self._put_local(data, target)
                 return
             try:
@@ -80,7 +80,7 @@ class Store:
                 # that is there.
                 self._fs.pipe_file(self._remote(key), data, mode="create")
             except FileExistsError:
-                if self._find_size(key) != len(data):
+                if self.find_size(key) != len(data):
                     self._fs.pipe_file(self._remote(key), data)
 
     def open(self, key: str) -> BinaryIO:
@@ -95,11 +95,11 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Say whether there is a file under `key`."""
-        return self._find_size(key) is not None
+        return self.find_size(key) is not None
 
     def size(self, key: str) -> int:
         """Return the file's size in bytes; raises `Permanent` FILE_MISSING without a file."""
-        size = self._find_size(key)
+        size = self.find_size(key)
         if size is None:
             raise self._missing(key)
         return size
@@ -111,6 +111,22 @@ class Store:
                 (self._folder / key).unlink(missing_ok=True)
             elif self._fs.exists(self._remote(key)):
                 self._fs.rm_file(self._remote(key))
+
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Yield the key and size of every file in the store, in any order; unfinished ones too."""
+        with self._naming("a list of its files"):
+            if self._folder is None:
+                found = cast("dict[str, Any]", self._fs.find(self._root, detail=True))
+                # Some file systems name files without the root's leading slash.
+                start = len(self._root.strip("/")) + 1
+                for name, about in found.items():
+                    yield name.lstrip("/")[start:], int(about["size"])
+                return
+            for folder, _, names in os.walk(self._folder, onerror=_raise):
+                for name in names:
+                    path = Path(folder, name)
+                    if (size := _size(path)) is not None:  # else it was deleted meanwhile
+                        yield path.relative_to(self._folder).as_posix(), size
 
     def check(self) -> None:
         """Write, read and remove a probe; raises `Misconfigured` when it is not kept."""
@@ -137,11 +153,12 @@ class Store:
             raise
         sync(target.parent)
 
-    def _find_size(self, key: str) -> int | None:
+    def find_size(self, key: str) -> int | None:
+        """Return the file's size in bytes, or None without a file."""
         with self._naming(key):
             try:
                 if self._folder is not None:
-                    return (self._folder / key).stat().st_size
+                    return _size(self._folder / key)
                 return int(self._fs.size(self._remote(key)))
             except FileNotFoundError:
                 return None
@@ -176,11 +193,16 @@ def write_whole(file: FileIO, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _size(path: Path) -> int | None:
     try:
-        return path.stat().st_size == size
+        return path.stat().st_size
     except FileNotFoundError:
-        return False
+        return None
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _make_folder(folder: Path) -> None:
