@@ -70,10 +70,8 @@ def put_picture(folder: Path) -> tuple[str, str]:
     out = io.BytesIO()
     Image.fromarray(load_sample_images().images[0]).save(out, "JPEG", quality=90)
     sha256 = hashlib.sha256(out.getvalue()).hexdigest()
-    file = folder / "picture.jpg"
-    file.write_bytes(out.getvalue())
     key = key_for(sha256, "JPEG")
-    Store(str(folder / "store")).put(file, key)
+    Store(str(folder / "store")).put(out.getvalue(), key)
     return sha256, key
 
 

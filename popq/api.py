@@ -30,7 +30,7 @@ from popq.catalogue.purge import Doomed
 from popq.catalogue.states import ACTIVE_JOBS, JobState
 from popq.catalogue.work import Filter
 from popq.errors import BadInput, Misconfigured, PopqError
-from popq.stages import dataset, ingest
+from popq.stages import dataset, ingest, stocktake
 from popq.stages import purge as purging
 from popq.stages.dataset import Spec
 from popq.stages.presence import Presence
@@ -379,6 +379,11 @@ def check(rooms: Rooms) -> list[dict[str, str]]:
         state, _, message = found.partition(": ")
         rows.append({"name": name, "state": state, "message": message})
     return rows
+
+
+def check_store(rooms: Rooms, *, repair: bool) -> dict[str, Any]:
+    """Compare the catalogue with the store; see `stages.stocktake`."""
+    return asdict(stocktake.take(rooms.catalogue, rooms.store, repair=repair))
 
 
 def _check_database(rooms: Rooms) -> str:

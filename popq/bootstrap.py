@@ -163,6 +163,7 @@ class Rooms:
     def _download(self, run_id: int | None) -> Stage:
         del run_id
         return Download(
+            self.catalogue,
             self.image_client,
             self.store,
             images_per_second=self.settings.images_per_second,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from popq import api
@@ -10,22 +12,51 @@ from popq.cli import show
 
 
 @click.command()
+@click.option("--store", "whole", is_flag=True, help="Also look for every photo's file.")
+@click.option(
+    "--repair", is_flag=True, help="With --store: let photos without a file be fetched again."
+)
 @show.json_option
-def doctor_command(as_json: bool) -> None:
+def doctor_command(whole: bool, repair: bool, as_json: bool) -> None:
     """Check database, broker, store, key and torch, and show the effective settings.
 
-    Exits with 3 if something that is set does not work. Secrets are masked.
+    Exits with 3 if something that is set does not work, and with 1 if a photo's file is missing
+    from the store. Secrets are masked. Files that belong to no photo are reported and left alone.
     """
+    if repair and not whole:
+        raise click.UsageError("--repair goes with --store.")
     with open_rooms() as rooms:
         checks = api.check(rooms)
+        wrong = {row["name"] for row in checks if row["state"] == "wrong"}
+        can = whole and not wrong & {"database", "store"}
+        stock = api.check_store(rooms, repair=repair) if can else None
         settings = rooms.settings.masked()
     if as_json:
-        show.data({"checks": checks, "settings": settings})
+        show.data({"checks": checks, "settings": settings} | ({"stock": stock} if stock else {}))
     else:
         for row in checks:
             click.echo(f"{row['state']:<8} {row['name']:<9} {row['message']}")
+        if stock:
+            _tell(stock)
         click.echo("\nsettings (environment, .env or popq.toml)")
         for name, value in settings.items():
             click.echo(f"  {name:<28} {value}")
-    if any(row["state"] == "wrong" for row in checks):
+    if wrong:
         raise SystemExit(3)
+    if stock and stock["missing"] > stock["moved"]:
+        raise SystemExit(1)
+
+
+def _tell(stock: dict[str, Any]) -> None:
+    """Print what a stocktaking found."""
+    click.echo(f"\nstore: {stock['stored']:,} stored photos, {stock['files']:,} files")
+    click.echo(f"  {stock['missing']:,} photos have no whole file")
+    for key in stock["missing_keys"]:
+        click.echo(f"    {key}")
+    click.echo(f"  {stock['orphans']:,} files belong to no stored photo (left alone)")
+    for key in stock["orphan_keys"]:
+        click.echo(f"    {key}")
+    if stock["moved"]:
+        click.echo(f"  {stock['moved']:,} can be fetched again: `popq download` does it")
+    elif stock["missing"]:
+        click.echo("  `popq doctor --store --repair` lets them be fetched again")

@@ -1,6 +1,6 @@
 """Bytes to pixels: the one recipe, for moments and pack alike.
 
-The recipe, in order: header, limits, full decode, upright by EXIF, RGB, centre square, 256x256.
+The recipe, in order: header, limits, full decode, RGB, upright by EXIF, centre square, 256x256.
 
 * Only `FORMATS` are tried. Pillow knows more, but some start other programs (EPS) or write their
   complaints to stderr by themselves (TIFF).
@@ -10,21 +10,29 @@ The recipe, in order: header, limits, full decode, upright by EXIF, RGB, centre 
 * The bytes are read whole before decoding, so that a fault of the store is never taken for a
   fault of the picture.
 
-Nothing here changes Pillow's global settings, so any number of threads may decode at a time.
-`MAX_PIXELS` is the size past which Pillow warns, so whatever it warns of is refused here too.
+* A photo of more than `LARGE` pixels is shrunk to fewer, by 2, 4 or 8 on each side: a JPEG by its
+  decoder, which still reads all of it; another by means of blocks. The crop has far fewer.
+
+No setting of Pillow's that matters to others is changed, and any number of threads may decode, as
+long as what they decode fits `_BUDGET`: several small photos, or one of 50 million pixels. So
+memory has a bound whatever comes (`tests/images/test_bad_input.py` measures it).
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from popq.errors import Outcome, Permanent, Transient
 
@@ -32,8 +40,13 @@ from popq.errors import Outcome, Permanent, Transient
 SIDE = 256
 #: A photo with a shorter side is refused.
 MIN_SIDE = 64
-#: More pixels are refused before decoding: Pillow's own limit, 256 MiB of RGB.
-MAX_PIXELS = 89_478_485
+#: More pixels are refused before decoding: as many as the largest cameras of today make.
+MAX_PIXELS = 52_000_000
+MAX_WEBP_PIXELS = 12_000_000
+#: No longer side: as many as JPEG can say.
+MAX_SIDE = 65_535
+#: Photos with more pixels are shrunk as they are decoded.
+LARGE = 2_000_000
 #: What Flickr serves, and what folders of photos hold besides.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 
@@ -63,16 +76,66 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = frozenset(
+    {
+        Image.Transpose.TRANSPOSE,
+        Image.Transpose.ROTATE_270,
+        Image.Transpose.TRANSVERSE,
+        Image.Transpose.ROTATE_90,
+    }
+)
+#: Rows of a large photo that are turned into RGB at a time; `shrink` divides it.
+_STRIP = 256
+#: Bytes a pixel that decoding takes at most, as measured: of WebP, of photos that are shrunk (a
+#: progressive JPEG keeps its coefficients), and of others (transparency needs five copies).
+_WEBP_COST, _LARGE_COST, _COST = 28, 7, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A whole photo: RGB, upright; sizes in pixels of the upright image; Pillow's format name."""
+    """A whole photo as RGB, upright, at most `LARGE` pixels or so of it.
+
+    Sizes are in pixels of the upright photo before it was shrunk; `format` is Pillow's name.
+    """
 
     image: Image.Image
     width: int
     height: int
     format: str
+
+
+class _Budget:
+    """Bytes that all threads together may spend on decoding; who wants more waits for it all."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+        self._freed = threading.Condition()
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], None]]:
+        """Yield what spends bytes, once, waiting for them; they come back at the end."""
+        spent: list[int] = []
+
+        def spend(wanted: int) -> None:
+            share = min(wanted, self._size)
+            with self._freed:
+                self._freed.wait_for(lambda: self._left >= share)
+                self._left -= share
+            spent.append(share)
+
+        try:
+            yield spend
+        finally:
+            with self._freed:
+                self._left += sum(spent)
+                self._freed.notify_all()
+
+
+_BUDGET = _Budget(320_000_000)
+# Pillow keeps a picture in blocks of 16 MiB, which the C library, once it has freed some, takes
+# from heaps of each thread and does not give back: hundreds of MB. A larger block is mapped, and
+# unmapped when the picture goes. Small pictures have one block of their own size either way.
+Image.core.set_block_size(256 * 1024 * 1024)  # type: ignore[attr-defined]
 
 
 def decode(source: Path | BinaryIO) -> Decoded:
@@ -83,18 +146,49 @@ def decode(source: Path | BinaryIO) -> Decoded:
     """
     data = _read(source)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            _check_size(opened)
-            opened.load()
-            name = opened.format or "?"
-            image = _rgb(_upright(opened))
+        with _BUDGET.open() as spend:
+            return _decode(data, spend)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # The warning is raised where warnings are made errors; elsewhere `_check_size` follows.
         raise Permanent(f"too many pixels: {error}", outcome=Outcome.TOO_LARGE) from error
     except _BROKEN as error:
         message = f"{len(data):,} bytes that are no whole picture: {error}"
         raise Transient(message, outcome=Outcome.CORRUPT) from error
-    return Decoded(image, image.width, image.height, name)
+
+
+def _decode(data: bytes, spend: Callable[[int], None]) -> Decoded:
+    """Decode in a frame of its own: what it spent comes back once its large pictures are freed."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        _check_size(opened)
+        size, name = opened.size, opened.format or "?"
+        spend(_cost(opened))
+        shrink = _shrink(opened)
+        opened.load()
+        turn = _turn(opened)
+        image = _rgb(opened) if shrink == 1 else _rgb_by_strips(opened, shrink)
+    if turn is not None:
+        image = image.transpose(turn)
+        size = size[::-1] if turn in _SIDEWAYS else size
+    return Decoded(image, *size, name)
+
+
+def _cost(opened: ImageFile) -> int:
+    pixels = opened.width * opened.height
+    if opened.format == "WEBP":
+        return pixels * _WEBP_COST
+    return pixels * (_LARGE_COST if pixels > LARGE else _COST)
+
+
+def _shrink(opened: ImageFile) -> int:
+    """Return by how much to shrink a large photo once it is loaded; a JPEG's decoder does it."""
+    width, height = opened.size
+    shrink = 1
+    while width * height > LARGE * shrink**2 and min(width, height) >= 4 * SIDE * shrink:
+        shrink *= 2
+    if opened.format in {"JPEG", "MPO"} and shrink > 1:
+        opened.draft(opened.mode, (width // shrink, height // shrink))
+        shrink = 1
+    return shrink
 
 
 def crop(image: Image.Image) -> Image.Image:
@@ -120,19 +214,29 @@ def _check_size(image: Image.Image) -> None:
     if min(width, height) < MIN_SIDE:
         message = f"{width}x{height} pixels; at least {MIN_SIDE} on each side are needed"
         raise Permanent(message, outcome=Outcome.TOO_SMALL)
-    if width * height > MAX_PIXELS:
-        message = f"{width}x{height} pixels; at most {MAX_PIXELS:,} are decoded"
+    most = MAX_WEBP_PIXELS if image.format == "WEBP" else MAX_PIXELS
+    if width * height > most or max(width, height) > MAX_SIDE:
+        message = f"{width}x{height} pixels; at most {most:,} are decoded, {MAX_SIDE:,} on a side"
         raise Permanent(message, outcome=Outcome.TOO_LARGE)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn as EXIF says; Pillow's `exif_transpose` also rewrites the EXIF, which can fail."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return the turn that EXIF asks for; Pillow's `exif_transpose` rewrites it, and can fail."""
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except _BROKEN_EXIF:
-        return image
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _rgb_by_strips(image: Image.Image, shrink: int) -> Image.Image:
+    """Return the picture as RGB and shrunk, never holding a second one of its full size."""
+    width, height = image.size
+    small = Image.new("RGB", (-(-width // shrink), -(-height // shrink)))
+    for top in range(0, height, _STRIP):
+        strip = _rgb(image.crop((0, top, width, min(top + _STRIP, height))))
+        small.paste(strip.reduce(shrink), (0, top // shrink))
+    return small
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -143,4 +247,4 @@ def _rgb(image: Image.Image) -> Image.Image:
         pixels = image.convert("RGBA")
         white = Image.new("RGBA", pixels.size, "white")
         return Image.alpha_composite(white, pixels).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -11,14 +11,12 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
@@ -27,7 +25,8 @@ from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown, without_
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
-_SCRATCH = ".scratch"
+#: How the names of files end that are being written.
+_PART = ".part"
 _PROBE = b"popq"
 #: What a disk without room says; it passes, as soon as there is room.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -35,11 +34,15 @@ WHEN_FULL = "Free space there: work goes on by itself, and nothing is lost."
 
 
 def key_for(sha256: str, format: str) -> str:  # noqa: A002 - what Pillow calls it
-    """Return the key of a file: `ab/cd/abcd….jpg` for sha256 in hex and Pillow's format name."""
+    """Return the key of a file: `ab/abcd….jpg` for sha256 in hex and Pillow's format name.
+
+    One level of 256 folders: with two, nearly every one of the first 65,536 photos would make a
+    folder of its own and wait for the disk to keep it.
+    """
     if not _SHA256.fullmatch(sha256):
         raise ValueError(f"{sha256!r} is no sha256 in lower-case hex")
     extension = _EXTENSIONS.get(format, format.lower())
-    return f"{sha256[:2]}/{sha256[2:4]}/{sha256}.{extension}"
+    return f"{sha256[:2]}/{sha256}.{extension}"
 
 
 class Store:
@@ -64,20 +67,21 @@ class Store:
     def __str__(self) -> str:
         return self._shown
 
-    def put(self, path: Path, key: str) -> None:
-        """Keep the file at `path` under `key`; a file of the same size that is there is left.
-
-        A file in `scratch()` of a local store is moved, any other is copied and left alone; the
-        caller may remove it in either case (`unlink(missing_ok=True)`).
-        """
-        there = self._find_size(key)
+    def put(self, data: bytes, key: str) -> None:
+        """Keep `data` under `key`, once: a file of the same size that is there is left."""
         with self._naming(key):
-            if there == path.stat().st_size:
+            if self._folder is not None:
+                target = self._folder / key
+                if _size(target) != len(data):
+                    self._put_local(data, target)
                 return
-            if self._folder is None:
-                self._fs.put_file(str(path), self._remote(key))
-            else:
-                self._put_local(path, self._folder / key)
+            try:
+                # A conditional put, where the store knows it: one request, and never over a file
+                # that is there.
+                self._fs.pipe_file(self._remote(key), data, mode="create")
+            except FileExistsError:
+                if self.find_size(key) != len(data):
+                    self._fs.pipe_file(self._remote(key), data)
 
     def open(self, key: str) -> BinaryIO:
         """Open the file for reading bytes; raises `Permanent` FILE_MISSING when it is not there."""
@@ -91,11 +95,11 @@ class Store:
 
     def exists(self, key: str) -> bool:
         """Say whether there is a file under `key`."""
-        return self._find_size(key) is not None
+        return self.find_size(key) is not None
 
     def size(self, key: str) -> int:
         """Return the file's size in bytes; raises `Permanent` FILE_MISSING without a file."""
-        size = self._find_size(key)
+        size = self.find_size(key)
         if size is None:
             raise self._missing(key)
         return size
@@ -108,13 +112,26 @@ class Store:
             elif self._fs.exists(self._remote(key)):
                 self._fs.rm_file(self._remote(key))
 
+    def files(self) -> Iterator[tuple[str, int]]:
+        """Yield the key and size of every file in the store, in any order; unfinished ones too."""
+        with self._naming("a list of its files"):
+            if self._folder is None:
+                found = cast("dict[str, Any]", self._fs.find(self._root, detail=True))
+                # Some file systems name files without the root's leading slash.
+                start = len(self._root.strip("/")) + 1
+                for name, about in found.items():
+                    yield name.lstrip("/")[start:], int(about["size"])
+                return
+            for folder, _, names in os.walk(self._folder, onerror=_raise):
+                for name in names:
+                    path = Path(folder, name)
+                    if (size := _size(path)) is not None:  # else it was deleted meanwhile
+                        yield path.relative_to(self._folder).as_posix(), size
+
     def check(self) -> None:
         """Write, read and remove a probe; raises `Misconfigured` when it is not kept."""
         key = f".probe-{uuid.uuid4().hex}"
-        with tempfile.TemporaryDirectory() as folder:
-            probe = Path(folder, "probe")
-            probe.write_bytes(_PROBE)
-            self.put(probe, key)
+        self.put(_PROBE, key)
         with self.open(key) as file:
             found = file.read()
         self.delete(key)
@@ -122,36 +139,26 @@ class Store:
             message = f"the store {self} does not keep what is written; set POPQ_STORE_URL"
             raise Misconfigured(f"{message} to another folder or bucket.")
 
-    def scratch(self) -> Path:
-        """Return the folder for downloads under way, made if needed.
-
-        For a local store it lies inside the store, so that `put` is a rename within one file
-        system; otherwise it is the system's folder for temporary files.
-        """
-        if self._folder is None:
-            return Path(tempfile.gettempdir())
-        folder = self._folder / _SCRATCH
-        with self._naming(_SCRATCH):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def _put_local(self, path: Path, target: Path) -> None:
-        scratch = self.scratch()
-        if path.parent == scratch:
-            synced = path
-        else:
-            synced = scratch / f"{target.name}.{uuid.uuid4().hex}"
-            shutil.copyfile(path, synced)
-        sync(synced)
+    def _put_local(self, data: bytes, target: Path) -> None:
         _make_folder(target.parent)
-        synced.replace(target)
+        # In the store itself, so that the file only changes its name when it is whole.
+        part = target.with_name(f".{uuid.uuid4().hex}{_PART}")
+        try:
+            with part.open("wb", buffering=0) as file:
+                write_whole(file, data)
+                os.fsync(file.fileno())
+            part.replace(target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
         sync(target.parent)
 
-    def _find_size(self, key: str) -> int | None:
+    def find_size(self, key: str) -> int | None:
+        """Return the file's size in bytes, or None without a file."""
         with self._naming(key):
             try:
                 if self._folder is not None:
-                    return (self._folder / key).stat().st_size
+                    return _size(self._folder / key)
                 return int(self._fs.size(self._remote(key)))
             except FileNotFoundError:
                 return None
@@ -184,6 +191,18 @@ def write_whole(file: FileIO, data: bytes) -> None:
     """
     if file.write(data) < len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import io
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from popq.catalogue import hosts
+import structlog
+
+from popq.catalogue import files, hosts
 from popq.catalogue.batches import Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.states import PhotoState
-from popq.errors import Outcome, Permanent, Transient
+from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
 from popq.flickr.client import FlickrClient, PhotoInfo
 from popq.flickr.urls import fallback, image_url
 from popq.images import decode
+from popq.images.doubt import OWNERS, REFUSALS, Doubt
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import Result, each
-from popq.stages.permits import Permits
+from popq.stages.permits import OutOfPermits, Permits
 from popq.stages.resolve import ask
 from popq.stats.moments import Moments, from_histogram
+
+log = structlog.get_logger()
+
+#: What the image host says of photos that it does not give; the API's word is `not_found`.
+_REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
+#: So many photos that were stored are asked for before the host's word is not believed.
+_WITNESSES: Final = 3
 
 
 class AskAgain:
@@ -73,6 +81,7 @@ class Download:
 
     def __init__(
         self,
+        catalogue: Catalogue,
         client: ImageClient,
         store: Store,
         *,
@@ -82,7 +91,9 @@ class Download:
         ask_again: AskAgain,
     ) -> None:
         """`ask_again` asks the API about a photo whose image is refused."""
+        self._catalogue = catalogue
         self._client = client
+        self._doubt = Doubt()
         self._ask_again = ask_again
         self._store = store
         self.rates = {HOST: images_per_second * 3600}
@@ -90,50 +101,104 @@ class Download:
         self._image_size = image_size
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
-        """Yield each photo's move or failed try."""
-        yield from each(partial(self._one, permits), photos)
+        """Yield each photo's move or failed try.
+
+        What the image host alone says of photos that it refuses is held back until it sends an
+        image again. When it refuses too many in a row it must prove itself on a photo that it
+        served before; if it cannot, `Misconfigured` is raised and none of them has moved.
+        """
+        held: list[Result] = []
+        try:
+            for result in each(partial(self._one, permits), photos):
+                if isinstance(result, Move) and result.reason in _REFUSALS:
+                    held.append(result)
+                    if self._doubt.refused():
+                        self._ask_a_witness(permits, result)
+                else:
+                    yield result
+                if not self._doubt.refusals:
+                    yield from held
+                    held.clear()
+            if held and self._doubt.refusals >= REFUSALS:  # since others were refused too
+                self._ask_a_witness(permits, held[-1])
+        except (OutOfPermits, Throttled):
+            # A stretch of dead photos must end at any rate.
+            yield from held
+            raise
+        yield from held
 
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
         news: dict[str, Any] = {}
-        with self._scratch() as path:
-            try:
-                url, fetched = self._fetch(permits, photo, path)
-            except Permanent as refusal:
-                # Secrets change when a photo is replaced or hidden for a while: the URL is dead,
-                # the photo may live. The API knows, and its word on a photo that left is better.
-                info = self._ask_again(photo, refusal)
-                news = {"server": info.server, "secret": info.secret}
-                url, fetched = self._fetch(permits, replace(photo, **news), path)
-            picture = decode.decode(path)
-            moments = from_histogram(decode.crop(picture.image).histogram())
-            key = key_for(fetched.sha256, picture.format)
-            self._store.put(path, key)
+        try:
+            url, fetched = self._fetch(permits, photo)
+        except Permanent as refusal:
+            # Secrets change when a photo is replaced or hidden for a while: the URL is dead, the
+            # photo may live. The API knows, and its word on a photo that left is better.
+            info = self._ask_again(photo, refusal)
+            news = {"server": info.server, "secret": info.secret}
+            url, fetched = self._fetch(permits, replace(photo, **news))
+        picture = decode.decode(io.BytesIO(fetched.data))
+        if photo.flickr_id is not None:
+            self._check_bytes(photo, fetched)
+            self._doubt.served()
+        moments = from_histogram(decode.crop(picture.image).histogram())
+        key = key_for(fetched.sha256, picture.format)
+        self._store.put(fetched.data, key)
         values = {
             **news,
             "image_url": url,
             "file_key": key,
             "sha256": fetched.sha256,
             "phash": perceptual_hash(picture.image),
-            "bytes": fetched.bytes,
+            "bytes": len(fetched.data),
             "width": picture.width,
             "height": picture.height,
             "format": picture.format,
         }
         return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
 
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        path = self._store.scratch() / f"{uuid.uuid4().hex}.part"
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
+    def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
+        """Refuse bytes that came for photos of too many people, here and where they are stored."""
+        owner = photo.owner or f"photo {photo.id}"
+        if not self._doubt.is_stand_in(fetched.sha256, owner):
+            return
+        with self._catalogue.begin() as tx:
+            back = files.no_photos(tx, fetched.sha256)
+        what = f"the same {len(fetched.data):,} bytes came for photos of {OWNERS} owners or more"
+        if back:
+            log.error("a stand-in picture", what=what, sha256=fetched.sha256, taken_back=back)
+        message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
+        raise Transient(message, outcome=Outcome.PLACEHOLDER)
 
-    def _fetch(self, permits: Permits, photo: WorkPhoto, path: Path) -> tuple[str, Fetched]:
+    def _ask_a_witness(self, permits: Permits, refusal: Result) -> None:
+        """Ask for photos that the host served before; raise `Misconfigured` when it has none."""
+        with self._catalogue.read() as tx:
+            known = files.newest_images(tx, _WITNESSES)
+        for flickr_id, server, secret in known:
+            permits.owe(HOST)
+            url = image_url(self._image_base, server, flickr_id, secret, self._image_size)
+            try:
+                decode.decode(io.BytesIO(self._client.fetch(url).data))
+            except Permanent:
+                continue
+            except Transient as error:
+                raise Throttled(f"it is in doubt: {error}", host=HOST) from error
+            self._doubt.served()
+            return
+        note = refusal.note if isinstance(refusal, Move) else None
+        last = note.message if note is not None else "no answer"
+        message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
+        raise Misconfigured(
+            f"{message} it served before too, if it ever did; none of them is marked. The last: "
+            f"{last}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy; if these photos are really"
+            " gone, set POPQ_FLICKR_KEYS, so that the API can say so."
+        )
+
+    def _fetch(self, permits: Permits, photo: WorkPhoto) -> tuple[str, Fetched]:
         """Fetch the first rendition that the host has; `Permanent` (gone) when it has none."""
         if photo.flickr_id is None and photo.image_url is not None:
             # A file of a folder: no host, so nobody's budget.
-            return photo.image_url, self._client.fetch(photo.image_url, path)
+            return photo.image_url, self._client.fetch(photo.image_url)
         refused = Permanent("its row has no image URL", outcome=Outcome.GONE)
         host = permits.take()
         for number, url in enumerate(self._urls(photo)):
@@ -141,7 +206,7 @@ class Download:
                 # In debt if need be: a photo that began again and again would never end.
                 permits.owe(host)
             try:
-                return url, self._client.fetch(url, path)
+                return url, self._client.fetch(url)
             except Permanent as error:
                 if error.outcome is not Outcome.GONE:
                     raise

@@ -5,19 +5,22 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 import popq
 from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
-from popq.images.fetch import HOST, ImageClient
+from popq.images.fetch import HOST, ImageClient, forbids
 
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 700
 HTML = b"<html><body><h1>429 Too Many Requests</h1></body></html>"
@@ -133,6 +136,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
 
+    def answer_dripping(self, _):
+        """Drip headers, each byte well within the read time-out."""
+        self.send_response(200)
+        self.flush_headers()
+        try:
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(b"x")
+        except OSError:
+            pass
+        self.close_connection = True
+
+    def answer_robots(self, rest):
+        self.answer(BODY, X_Robots_Tag=unquote(rest))
+
     def answer_hangup(self, _):
         self.close_connection = True
 
@@ -189,9 +206,9 @@ def server(monkeypatch):
     thread.join()
 
 
-def client_of(server, **times):
-    defaults = {"connect_timeout_s": 30, "read_timeout_s": 30}
-    return ImageClient(base_url=server.url, max_bytes=1_000_000, **(defaults | times))
+def client_of(server, **options):
+    defaults = {"base_url": server.url, "connect_timeout_s": 30, "read_timeout_s": 30}
+    return ImageClient(max_bytes=1_000_000, **(defaults | options))
 
 
 @pytest.fixture
@@ -200,51 +217,41 @@ def client(server):
         yield client
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "part"
-
-
 @pytest.mark.parametrize("where", ["photo.jpg", "chunked", "gzip"])
-def test_a_photo_comes_whole_with_its_hash(client, server, path, where):
-    fetched = client.fetch(f"{server.url}/{where}", path)
-    assert path.read_bytes() == BODY
+def test_a_photo_comes_whole_with_its_hash(client, server, where):
+    fetched = client.fetch(f"{server.url}/{where}")
     assert fetched.sha256 == hashlib.sha256(BODY).hexdigest()
-    assert fetched.bytes == len(BODY)
+    assert fetched.data == BODY
     assert fetched.content_type == "image/jpeg"
 
 
-def test_without_a_content_type_decoding_will_tell(client, server, path):
-    assert client.fetch(f"{server.url}/untyped", path).content_type == ""
+def test_without_a_content_type_decoding_will_tell(client, server):
+    assert client.fetch(f"{server.url}/untyped").content_type == ""
 
 
-def test_the_host_is_told_who_asks(client, server, path):
-    client.fetch(f"{server.url}/photo.jpg", path)
+def test_the_host_is_told_who_asks(client, server):
+    client.fetch(f"{server.url}/photo.jpg")
     _, headers, _ = server.seen[0]
     assert headers["User-Agent"].startswith(f"popq/{popq.__version__} (")
     assert headers["Accept-Encoding"] == "identity"
 
 
-def test_one_thread_keeps_its_connection(client, server, path):
+def test_one_thread_keeps_its_connection(client, server):
     for _ in range(3):
-        client.fetch(f"{server.url}/photo.jpg", path)
+        client.fetch(f"{server.url}/photo.jpg")
     assert len({address for _, _, address in server.seen}) == 1
 
 
-def test_many_threads_share_a_client(client, server, tmp_path):
+def test_many_threads_share_a_client(client, server):
     with ThreadPoolExecutor(8) as pool:
-        found = list(
-            pool.map(
-                lambda n: client.fetch(f"{server.url}/photo.jpg", tmp_path / str(n)), range(40)
-            )
-        )
+        found = list(pool.map(lambda _: client.fetch(f"{server.url}/photo.jpg"), range(40)))
     assert {one.sha256 for one in found} == {hashlib.sha256(BODY).hexdigest()}
 
 
-def test_a_client_that_was_closed_connects_anew(client, server, path):
-    client.fetch(f"{server.url}/photo.jpg", path)
+def test_a_client_that_was_closed_connects_anew(client, server):
+    client.fetch(f"{server.url}/photo.jpg")
     client.close()
-    assert client.fetch(f"{server.url}/photo.jpg", path).bytes == len(BODY)
+    assert client.fetch(f"{server.url}/photo.jpg").data == BODY
 
 
 @pytest.mark.parametrize(
@@ -265,13 +272,18 @@ def test_a_client_that_was_closed_connects_anew(client, server, path):
         ("brackets", (Outcome.PLACEHOLDER, 302)),
         ("moved//pw/images/en-us/photo_unavailable.png", (Outcome.PLACEHOLDER, 302)),
         ("hops/4", (Outcome.PLACEHOLDER, None)),
+        ("moved/http://127.0.0.1:6379/a.jpg", (Outcome.PLACEHOLDER, 302)),
+        ("moved/http://169.254.169.254/latest/meta-data/", (Outcome.PLACEHOLDER, 302)),
+        ("moved/http://live.staticflickr.com:22/a.jpg", (Outcome.PLACEHOLDER, 302)),
+        ("moved/file:///etc/passwd", (Outcome.PLACEHOLDER, 302)),
+        ("robots/noai", (Outcome.PRIVATE, 200)),
+        ("robots/popq:%20noindex", (Outcome.PRIVATE, 200)),
     ],
 )
-def test_a_fact_about_the_photo_is_permanent(client, server, path, where, expected):
+def test_a_fact_about_the_photo_is_permanent(client, server, where, expected):
     with pytest.raises(Permanent) as caught:
-        client.fetch(f"{server.url}/{where}", path)
+        client.fetch(f"{server.url}/{where}")
     assert (caught.value.outcome, caught.value.http_status) == expected
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -296,65 +308,65 @@ def test_a_fact_about_the_photo_is_permanent(client, server, path, where, expect
         ("nonsense", None),
     ],
 )
-def test_a_fault_that_passes_is_transient(client, server, path, where, status):
+def test_a_fault_that_passes_is_transient(client, server, where, status):
     with pytest.raises(Transient) as caught:
-        client.fetch(f"{server.url}/{where}", path)
+        client.fetch(f"{server.url}/{where}")
     assert caught.value.outcome == Outcome.TRANSIENT
     assert status is None or caught.value.http_status == status
-    assert not path.exists()
 
 
-def test_a_host_that_is_not_there_is_transient(client, path):
+def test_a_host_that_is_not_there_is_transient():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(Transient, match="refused"):
-            client.fetch(f"http://127.0.0.1:{taken.getsockname()[1]}/photo.jpg", path)
+        base = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        client = ImageClient(base_url=base, max_bytes=1, connect_timeout_s=30, read_timeout_s=30)
+        with client, pytest.raises(Transient, match="refused"):
+            client.fetch(f"{base}/photo.jpg")
 
 
-def test_nothing_is_repeated(client, server, path):
+def test_nothing_is_repeated(client, server):
     for where in ("status/500", "hangup", "429"):
         with pytest.raises((Transient, Throttled)):
-            client.fetch(f"{server.url}/{where}", path)
+            client.fetch(f"{server.url}/{where}")
     assert [seen for seen, _, _ in server.seen] == ["/status/500", "/hangup", "/429"]
 
 
-def test_a_429_is_for_the_whole_host(client, server, path):
+def test_a_429_is_for_the_whole_host(client, server):
     with pytest.raises(Throttled) as caught:
-        client.fetch(f"{server.url}/429", path)
+        client.fetch(f"{server.url}/429")
     assert caught.value.host == HOST == "images"
     assert caught.value.retry_after_s is None
-    assert not path.exists()
 
 
 @pytest.mark.parametrize(
     ("form", "bounds"),
     [("seconds", (17, 17)), ("date", (1, 90)), ("zoneless", (1, 90)), ("past", (0, 0))],
 )
-def test_a_429_may_say_how_long(client, server, path, form, bounds):
+def test_a_429_may_say_how_long(client, server, form, bounds):
     with pytest.raises(Throttled) as caught:
-        client.fetch(f"{server.url}/wait/{form}", path)
+        client.fetch(f"{server.url}/wait/{form}")
     assert bounds[0] <= caught.value.retry_after_s <= bounds[1]
 
 
-def test_a_wait_that_cannot_be_read_is_none(client, server, path):
+def test_a_wait_that_cannot_be_read_is_none(client, server):
     with pytest.raises(Throttled) as caught:
-        client.fetch(f"{server.url}/wait/junk", path)
+        client.fetch(f"{server.url}/wait/junk")
     assert caught.value.retry_after_s is None
 
 
 @pytest.mark.parametrize("where", ["hops/3", "moved//photo.jpg"])
-def test_redirects_at_home_are_followed(client, server, path, where):
-    assert client.fetch(f"{server.url}/{where}", path).bytes == len(BODY)
+def test_redirects_at_home_are_followed(client, server, where):
+    assert client.fetch(f"{server.url}/{where}").data == BODY
 
 
 @pytest.mark.parametrize("name", ["live", "farm5", "c2"])
-def test_redirects_to_flickrs_hosts_are_followed(server, path, name, monkeypatch):
+def test_redirects_to_flickrs_hosts_are_followed(server, name, monkeypatch):
     # Flickr's hosts are reached through a proxy, which is the server of this test.
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.setattr(Handler, "do_GET", answer_as_proxy)
     with client_of(server) as client:
         target = f"http://{name}.staticflickr.com/photo.jpg"
-        assert client.fetch(f"{server.url}/moved/{target}", path).bytes == len(BODY)
+        assert client.fetch(f"{server.url}/moved/{target}").data == BODY
 
 
 def answer_as_proxy(handler):
@@ -364,46 +376,151 @@ def answer_as_proxy(handler):
         handler.answer_moved(handler.path.removeprefix("/moved/"))
 
 
-@pytest.mark.parametrize("url", ["photo.jpg", "ftp://127.0.0.1/photo.jpg", "http:///photo.jpg"])
-def test_what_is_no_web_address_is_permanent(client, path, url):
-    with pytest.raises(Permanent) as caught:
-        client.fetch(url, path)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "photo.jpg",
+        "ftp://live.staticflickr.com/photo.jpg",
+        "http:///photo.jpg",
+        "http://[oops/photo.jpg",
+        "http://live.staticflickr.com:99999/photo.jpg",
+        "http://live.staticflickr.com:6379/photo.jpg",
+        "http://live.staticflickr.com@example.invalid/photo.jpg",
+        "http://user@live.staticflickr.com/photo.jpg",
+        "http://live.staticflickr.com.example.invalid/photo.jpg",
+        "http://example.invalid/live.staticflickr.com/photo.jpg",
+        "http://127.0.0.1/photo.jpg",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/photo.jpg",
+        "http://2130706433/photo.jpg",
+    ],
+)
+def test_a_host_that_is_not_flickrs_is_not_asked(client, server, url):
+    """Counted, not final: it says something about the row, not about the photo."""
+    with pytest.raises(Transient) as caught:
+        client.fetch(url)
     assert caught.value.outcome == Outcome.NOT_FLICKR
-
-
-def test_a_path_that_cannot_be_written_is_misconfigured(client, server, tmp_path):
-    with pytest.raises(Misconfigured, match="nowhere"):
-        client.fetch(f"{server.url}/photo.jpg", tmp_path / "nowhere" / "part")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's disk that is full")
-def test_a_full_disk_is_misconfigured(client, server, path):
-    path.symlink_to("/dev/full")
-    with pytest.raises(Misconfigured, match="No space left"):
-        client.fetch(f"{server.url}/photo.jpg", path)
-    assert not path.is_symlink()
-
-
-def test_a_failure_removes_what_was_there_before(client, server, path):
-    path.write_bytes(b"an earlier try")
-    with pytest.raises(Permanent):
-        client.fetch(f"{server.url}/status/404", path)
-    assert not path.exists()
+    assert not server.seen
 
 
 @pytest.mark.parametrize("where", ["silence", "stall"])
-def test_silence_ends_with_the_read_time_out(server, path, where):
+def test_silence_ends_with_the_read_time_out(server, where):
     with client_of(server, read_timeout_s=0.2) as client, pytest.raises(Transient, match="timed"):
-        client.fetch(f"{server.url}/{where}", path)
-    assert not path.exists()
+        client.fetch(f"{server.url}/{where}")
 
 
-def test_a_drip_ends_with_the_total_time_out(server, path):
+@pytest.mark.parametrize("where", ["drip", "dripping"])
+def test_a_drip_ends_with_the_total_time_out(server, where):
+    """Of the body, and of the headers."""
     with client_of(server, total_timeout_s=0.3) as client, pytest.raises(Transient, match="slow"):
-        client.fetch(f"{server.url}/drip", path)
-    assert not path.exists()
+        client.fetch(f"{server.url}/{where}")
 
 
-def test_a_slow_answer_before_the_body_counts_too(server, path):
+def test_a_slow_answer_before_the_body_counts_too(server):
     with client_of(server, total_timeout_s=0) as client, pytest.raises(Transient, match="slow"):
-        client.fetch(f"{server.url}/photo.jpg", path)
+        client.fetch(f"{server.url}/photo.jpg")
+
+
+@pytest.mark.parametrize(
+    ("robots", "forbidden"),
+    [
+        ("noai", True),
+        ("NoImageAI", True),
+        ("nofollow, noindex", True),
+        ("none", True),
+        ("unavailable_after: 25 Jun 2030, noai", True),
+        ("popq: noai", True),
+        ("otherbot: noai, nofollow", False),
+        ("otherbot: noai, popq: noindex", True),
+        ("all", False),
+        ("nofollow, max-snippet: 20", False),
+        ("", False),
+    ],
+)
+def test_what_x_robots_tag_forbids(robots, forbidden):
+    assert forbids(robots) is forbidden
+
+
+def test_other_robots_directives_are_not_ours(client, server):
+    assert client.fetch(f"{server.url}/robots/otherbot:%20noai").data == BODY
+
+
+def test_a_short_refusal_keeps_the_connection(client, server):
+    """Sizes that are missing are asked for one after the other."""
+    for _ in range(3):
+        with pytest.raises(Permanent):
+            client.fetch(f"{server.url}/status/404")
+    assert client.fetch(f"{server.url}/photo.jpg").data == BODY
+    assert len({address for _, _, address in server.seen}) == 1
+
+
+def test_a_flickr_host_with_an_address_of_ones_own_network_is_not_asked(server):
+    """By DNS: the name server says that Flickr's host is this machine."""
+
+    def lookup(host, port, **_):
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.server_port))]
+
+    asked = []
+    with client_of(server, lookup=lookup) as client:
+        for url in (
+            "http://live.staticflickr.com/65535/1_a_z.jpg",
+            "https://farm5.static.flickr.com/65535/1_a_z.jpg",
+            f"{server.url}/moved/http://live.staticflickr.com/photo.jpg",
+        ):
+            with pytest.raises(Misconfigured, match=r"resolves to 127\.0\.0\.1"):
+                client.fetch(url)
+    assert asked == [
+        "live.staticflickr.com",
+        "farm5.static.flickr.com",
+        "127.0.0.1",
+        "live.staticflickr.com",
+    ]
+    assert [path for path, _, _ in server.seen] == ["/moved/http://live.staticflickr.com/photo.jpg"]
+
+
+def test_a_name_is_resolved_once_for_what_is_checked_and_connected_to(server):
+    """DNS rebinding: there is no second answer that could lead elsewhere."""
+    answers = iter(["127.0.0.1"])
+
+    def lookup(host, port, **_):
+        assert host == "mirror.test"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    base = f"http://mirror.test:{server.server_port}"
+    with client_of(server, base_url=base, lookup=lookup) as client:
+        assert client.fetch(f"{base}/photo.jpg").data == BODY
+    assert next(answers, None) is None
+
+
+@pytest.fixture
+def certificate(tmp_path, monkeypatch):
+    """A certificate for mirror.test that the environment trusts."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    both = tmp_path / "both.pem"
+    names = "-subj /CN=mirror.test -addext subjectAltName=DNS:mirror.test"
+    command = f"req -x509 -newkey rsa:2048 -nodes -days 2 {names} -keyout key -out certificate"
+    subprocess.run([openssl, *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    both.write_text((tmp_path / "key").read_text() + (tmp_path / "certificate").read_text())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "certificate"))
+    return both
+
+
+def test_over_tls_the_certificate_must_be_the_names(server, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+
+    def lookup(host, port, **_):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    for name in ("mirror.test", "other.test"):
+        base = f"https://{name}:{server.server_port}"
+        with client_of(server, base_url=base, lookup=lookup) as client:
+            if name == "mirror.test":
+                assert client.fetch(f"{base}/photo.jpg").data == BODY
+            else:
+                with pytest.raises(Transient, match="certificate"):
+                    client.fetch(f"{base}/photo.jpg")

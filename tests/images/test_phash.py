@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
@@ -59,3 +60,10 @@ def test_it_is_16_hex_digits():
     found = perceptual_hash(Image.fromarray(noise))
     assert len(found) == 16
     assert int(found, 16) >= 0
+
+
+def test_it_is_imagehashs_own_but_for_a_few_bits(photos):
+    for photo in photos:
+        large = photo.resize((640, 480), Image.Resampling.LANCZOS)
+        own = imagehash.phash(large)
+        assert (int(str(own), 16) ^ int(perceptual_hash(large), 16)).bit_count() <= NEAR_BITS

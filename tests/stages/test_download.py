@@ -163,11 +163,14 @@ def test_a_missing_photo_ends_also_at_a_rate_below_its_sizes(tmp_path):
         assert home.sql("SELECT state FROM photos WHERE id = 1") == [("gone",)]
 
 
-def test_no_scratch_files_are_left_behind(tmp_path):
+def test_no_unfinished_files_are_left_behind(tmp_path):
     with house(tmp_path, small_world(4, fates=(Fate.CORRUPT, Fate.HTML))) as home:
         resolved(home, tmp_path)
         download(home)
-        assert list(home.rooms.store.scratch().iterdir()) == []
+        folder = tmp_path / "popq-data" / "store"
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+        stored = home.sql("SELECT file_key FROM photos WHERE state = 'stored' ORDER BY file_key")
+        assert found == [key for (key,) in stored]
 
 
 def test_downloading_again_fetches_nothing(tmp_path):

@@ -1,0 +1,75 @@
+"""Which photos have a file in the store, and those that have it no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from popq.catalogue.db import Tx
+from popq.catalogue.models import Photo, PhotoMoments
+from popq.catalogue.states import PhotoState
+
+T = TypeVar("T")
+
+#: Rows that are read or moved at a time.
+_PART = 5000
+_STORED = Photo.state == PhotoState.STORED
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored photo: its key in the store, and where its image was had from."""
+
+    id: int
+    file_key: str
+    bytes: int | None
+    image_url: str | None
+
+
+def after(tx: Tx, photo: int) -> list[Kept]:
+    """Return the next thousands of stored photos whose catalogue ids are above `photo`, by id."""
+    columns = (Photo.id, Photo.file_key, Photo.bytes, Photo.image_url)
+    query = select(*columns).where(_STORED, Photo.id > photo).order_by(Photo.id).limit(_PART)
+    return [Kept(row.id, str(row.file_key), row.bytes, row.image_url) for row in tx.execute(query)]
+
+
+def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
+    """Return (Flickr id, server, secret) of some photos that the image host has served."""
+    columns = (Photo.flickr_id, Photo.server, Photo.secret)
+    known = (Photo.flickr_id.is_not(None), Photo.server.is_not(None), Photo.secret.is_not(None))
+    query = select(*columns).where(_STORED, *known).order_by(Photo.id.desc()).limit(limit)
+    return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in tx.execute(query)]
+
+
+def lost(tx: Tx, photos: Sequence[int]) -> int:
+    """Move stored photos whose files are gone back to `resolved`; return how many.
+
+    Their sums go too. A photo whose image URL nobody knows stays where it is.
+    """
+    return sum(_back(tx, Photo.id.in_(part)) for part in _parts(photos))
+
+
+def no_photos(tx: Tx, sha256: str) -> int:
+    """Move photos that were stored with these bytes back to `resolved`; return how many."""
+    return _back(tx, (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None))
+
+
+def _back(tx: Tx, which: ColumnElement[bool]) -> int:
+    query = select(Photo.id).where(which, _STORED, Photo.image_url.is_not(None)).order_by(Photo.id)
+    ids = list(tx.execute(query.with_for_update(key_share=True)).scalars())
+    nothing = ("file_key", "sha256", "phash", "bytes", "width", "height", "format", "stored_at")
+    values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing)}
+    for part in _parts(ids):
+        tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(part)))
+        tx.execute(update(Photo).where(Photo.id.in_(part), _STORED).values(values))
+    return len(ids)
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the items in parts that fit a statement."""
+    for at in range(0, len(items), _PART):
+        yield items[at : at + _PART]

@@ -1,0 +1,79 @@
+"""Stocktaking: compare the catalogue's stored photos with the files in the store.
+
+A file that is missing (or has another size than when it was stored) costs nothing but another
+fetch: its photo goes back to `resolved`. A file that no photo names is only reported: it may
+belong to a download that is under way, to another catalogue, or to a person.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from popq.catalogue import files
+from popq.catalogue.db import Catalogue
+from popq.catalogue.files import Kept
+from popq.errors import Misconfigured
+from popq.images.store import Store
+
+#: So many keys are shown of each kind.
+SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What a stocktaking found, in photos and files; `moved` photos can be fetched again.
+
+    `missing` and `orphans` are counted; of both the first few keys are listed.
+    """
+
+    stored: int
+    files: int
+    missing: int
+    missing_keys: list[str]
+    orphans: int
+    orphan_keys: list[str]
+    moved: int
+
+
+def take(catalogue: Catalogue, store: Store, *, repair: bool) -> Stock:
+    """Compare the catalogue with the store; with `repair` move photos without a file back.
+
+    Raises `Misconfigured`, and moves nothing, when none of the photos has its file: then it is the
+    store that is missing.
+    """
+    there = dict(store.files())
+    orphans = dict(there)
+    missing: list[Kept] = []
+    stored = last = 0
+    while True:
+        with catalogue.read() as tx:
+            part = files.after(tx, last)
+        if not part:
+            break
+        stored, last = stored + len(part), part[-1].id
+        for photo in part:
+            orphans.pop(photo.file_key, None)
+            if not _is_whole(photo, there.get(photo.file_key)):
+                missing.append(photo)
+    # Once more, one by one: some were stored after the store was listed.
+    missing = [photo for photo in missing if not _is_whole(photo, store.find_size(photo.file_key))]
+    if repair and missing and len(missing) == stored:
+        message = f"None of the {stored:,} stored photos has its file in {store}"
+        raise Misconfigured(f"{message}; is it mounted? POPQ_STORE_URL names it. Nothing is moved.")
+    moved = 0
+    if repair and missing:
+        with catalogue.begin() as tx:
+            moved = files.lost(tx, [photo.id for photo in missing])
+    return Stock(
+        stored=stored,
+        files=len(there),
+        missing=len(missing),
+        missing_keys=sorted({photo.file_key for photo in missing})[:SHOWN],
+        orphans=len(orphans),
+        orphan_keys=sorted(orphans)[:SHOWN],
+        moved=moved,
+    )
+
+
+def _is_whole(photo: Kept, size: int | None) -> bool:
+    return size is not None and photo.bytes in (None, size)

@@ -1,0 +1,134 @@
+"""An image host that refuses everybody, or sends everybody the same, is not taken at its word."""
+
+from __future__ import annotations
+
+import pytest
+from houses import house, jpeg, quiet, small_world
+
+from popq import api
+from popq.errors import Misconfigured
+from popq.flickr.fake.world import Fate
+from popq.images.doubt import OWNERS, REFUSALS
+
+MANY = REFUSALS + 5
+
+
+def resolved(home, tmp_path):
+    api.import_list(home.rooms, home.list_files(tmp_path))
+    api.work(home.rooms, "resolve", on_progress=quiet)
+
+
+def download(home):
+    return api.work(home.rooms, "download", on_progress=quiet)
+
+
+def states(home):
+    query = "SELECT state, reason, count(*) FROM photos GROUP BY state, reason ORDER BY state"
+    return home.sql(query)
+
+
+@pytest.mark.parametrize(
+    ("fate", "key"),
+    [
+        (Fate.HTML, "without"),
+        (Fate.PLACEHOLDER, "with a key"),
+        (Fate.IMAGE_PRIVATE, "without"),
+        (Fate.IMAGE_GONE, "with a key"),
+    ],
+)
+def test_a_host_that_refuses_every_photo_marks_none(tmp_path, fate, key):
+    """With a key the API still gives the same addresses, so it does not bear the host out."""
+    with house(tmp_path, small_world(MANY, fates=[fate] * MANY)) as home:
+        resolved(home, tmp_path)
+    more = {} if key == "with a key" else {"flickr_keys": None}
+    with house(tmp_path, home.flickr.world, **more) as home:
+        with pytest.raises(Misconfigured, match=f"refused {REFUSALS} photos in a row"):
+            download(home)
+        assert states(home) == [("resolved", None, MANY)]
+        assert home.sql("SELECT state FROM jobs WHERE stage = 'download'") == [("paused",)]
+        for photo in home.flickr.world.photos.values():
+            photo.fate = Fate.LIVE
+        assert download(home).moved == MANY
+
+
+def test_a_wrong_base_url_marks_none(tmp_path):
+    with house(tmp_path, small_world(MANY)) as home:
+        resolved(home, tmp_path)
+        wrong = f"{home.flickr.image_url}/nowhere"
+        with (
+            house(tmp_path, home.flickr.world, flickr_image_url=wrong) as wrongly,
+            pytest.raises(Misconfigured, match="POPQ_FLICKR_IMAGE_URL"),
+        ):
+            download(wrongly)
+        assert states(home) == [("resolved", None, MANY)]
+
+
+def test_photos_that_the_api_knows_no_more_are_gone_however_many(tmp_path):
+    with house(tmp_path, small_world(MANY)) as home:
+        resolved(home, tmp_path)
+        for photo in home.flickr.world.photos.values():
+            photo.fate = Fate.REMOVED
+        assert download(home).exited == MANY
+        assert states(home) == [("gone", "not_found", MANY)]
+
+
+def test_a_host_that_still_serves_what_it_served_is_believed(tmp_path):
+    with house(tmp_path, small_world(MANY + 1)) as home:
+        resolved(home, tmp_path)
+        _, *others = home.flickr.world.photos.values()
+        assert api.work(home.rooms, "download", limit=1, on_progress=quiet).moved == 1
+        for photo in others:
+            photo.fate = Fate.PLACEHOLDER
+        assert download(home).exited == MANY
+        assert states(home) == [("gone", "placeholder", MANY), ("stored", None, 1)]
+
+
+def test_a_host_that_refuses_what_it_served_is_not_believed(tmp_path):
+    with house(tmp_path, small_world(MANY + 1)) as home:
+        resolved(home, tmp_path)
+        api.work(home.rooms, "download", limit=1, on_progress=quiet)
+        for photo in home.flickr.world.photos.values():
+            photo.fate = Fate.HTML
+        with pytest.raises(Misconfigured, match="what it served before too"):
+            download(home)
+        assert states(home) == [("resolved", None, MANY), ("stored", None, 1)]
+
+
+def test_a_few_refusals_are_believed(tmp_path):
+    few = REFUSALS - 1
+    world = small_world(few, fates=[Fate.IMAGE_GONE] * few)
+    with house(tmp_path, world, io_threads=1) as home:
+        resolved(home, tmp_path)
+        assert download(home).exited == few
+        assert states(home) == [("gone", "gone", few)]
+
+
+def same_picture(world, count):
+    for photo in list(world.photos.values())[:count]:
+        photo.image = lambda: jpeg(0)
+    return world
+
+
+def test_the_same_bytes_for_many_owners_are_no_photos(tmp_path):
+    """Those that were stored before it was noticed are taken back; others are stored."""
+    same = OWNERS + 4
+    world = same_picture(small_world(same + 6, owners=same + 6), same)
+    with house(tmp_path, world, max_tries=2) as home:
+        resolved(home, tmp_path)
+        done = download(home)
+        assert states(home) == [("resolved", None, same), ("stored", None, 6)]
+        assert (done.state, done.exited) == ("done", 0)
+        assert home.sql("SELECT count(*) FROM moments") == [(6,)]
+        assert home.sql("SELECT DISTINCT outcome FROM failures") == [("placeholder",)]
+        ((message,),) = home.sql("SELECT message FROM failures LIMIT 1")
+        assert f"photos of {OWNERS} owners or more" in message
+        for number, photo in enumerate(world.photos.values()):
+            photo.image = lambda number=number: jpeg(number)
+        assert download(home).moved == same
+
+
+def test_one_owner_may_show_a_picture_often(tmp_path):
+    world = same_picture(small_world(OWNERS + 4, owners=1), OWNERS + 4)
+    with house(tmp_path, world) as home:
+        resolved(home, tmp_path)
+        assert download(home).moved == OWNERS + 4

@@ -1,0 +1,89 @@
+"""Catalogue against store: what is missing is found and fetched again, what is left over is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+
+import pytest
+from click.testing import CliRunner
+from houses import house, quiet, small_world
+
+from popq import api
+from popq.cli.main import cli
+from popq.errors import Misconfigured
+
+
+@pytest.fixture(params=["folder", "memory"])
+def home(request, tmp_path):
+    url = str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid.uuid4().hex}/s"
+    with house(tmp_path, small_world(5), store_url=url) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        api.work(home.rooms, "download", on_progress=quiet)
+        yield home
+
+
+def keys(home):
+    return [key for (key,) in home.sql("SELECT file_key FROM photos ORDER BY id")]
+
+
+def test_a_store_in_order_is_left_alone(home):
+    stock = api.check_store(home.rooms, repair=True)
+    assert (stock["stored"], stock["files"]) == (5, 5)
+    assert (stock["missing"], stock["orphans"], stock["moved"]) == (0, 0, 0)
+
+
+def test_missing_and_torn_files_are_found_and_fetched_again(home):
+    gone, torn, *_ = keys(home)
+    home.rooms.store.delete(gone)
+    home.rooms.store.delete(torn)
+    home.rooms.store.put(b"torn", torn)
+    found = api.check_store(home.rooms, repair=False)
+    assert (found["missing"], found["missing_keys"]) == (2, sorted([gone, torn]))
+    assert found["moved"] == 0
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
+    assert api.check_store(home.rooms, repair=True)["moved"] == 2
+    assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(2,)]
+    assert home.sql("SELECT count(*) FROM moments") == [(3,)]
+    assert api.work(home.rooms, "download", on_progress=quiet).moved == 2
+    assert keys(home)[:2] == [gone, torn]
+    assert api.check_store(home.rooms, repair=False)["missing"] == 0
+    assert home.sql("SELECT count(*) FROM moments") == [(5,)]
+
+
+def test_orphans_are_reported_and_never_deleted(home):
+    home.rooms.store.put(b"whose?", "ab/somebodys.jpg")
+    stock = api.check_store(home.rooms, repair=True)
+    assert (stock["orphans"], stock["orphan_keys"]) == (1, ["ab/somebodys.jpg"])
+    assert home.rooms.store.exists("ab/somebodys.jpg")
+
+
+def test_a_store_that_is_not_mounted_moves_no_photo(home):
+    for key in keys(home):
+        home.rooms.store.delete(key)
+    assert api.check_store(home.rooms, repair=False)["missing"] == 5
+    with pytest.raises(Misconfigured, match="is it mounted"):
+        api.check_store(home.rooms, repair=True)
+    assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
+
+
+def test_the_command_says_what_is_missing_and_how_it_comes_back(tmp_path):
+    with house(tmp_path, small_world(3)) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        api.work(home.rooms, "download", on_progress=quiet)
+        key = keys(home)[0]
+        shutil.rmtree((tmp_path / "popq-data" / "store" / key).parent)
+
+        def doctor(*options):
+            return CliRunner().invoke(cli, ["doctor", *options], env=home.settings())
+
+        found = doctor("--store")
+        assert found.exit_code == 1
+        assert key in found.stdout
+        assert "--repair" in found.stdout
+        repaired = doctor("--store", "--repair", "--json")
+        assert (repaired.exit_code, json.loads(repaired.stdout)["stock"]["moved"]) == (0, 1)
+        assert doctor("--repair").exit_code == 2
