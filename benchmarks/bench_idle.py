@@ -27,7 +27,7 @@ from popq.catalogue.db import Catalogue
 
 CEILING = 2.0
 SECONDS = 30.0
-WARM_S = 10.0
+UP_S = 120.0
 
 
 def cpu_s(pid: int) -> float:
@@ -47,6 +47,18 @@ def cpu_s(pid: int) -> float:
         grown = bool(more)
         family |= more
     return sum(times.get(number, 0.0) for number in family)
+
+
+def get_up(workers: dict[str, subprocess.Popen]) -> None:
+    """Wait until starting up is over: a window of five seconds in which nobody takes a twentieth."""
+    until = time.monotonic() + UP_S
+    used = dict.fromkeys(workers, -1.0)
+    while time.monotonic() < until:
+        time.sleep(5)
+        now = {name: cpu_s(worker.pid) for name, worker in workers.items()}
+        if all(used[name] >= 0 and now[name] - used[name] < 0.25 for name in workers):
+            return
+        used = now
 
 
 def main() -> int:
@@ -80,7 +92,7 @@ def main() -> int:
                 cwd=folder,
             )
         try:
-            time.sleep(WARM_S)
+            get_up(workers)
             before = {name: cpu_s(worker.pid) for name, worker in workers.items()}
             time.sleep(seconds)
             after = {name: cpu_s(worker.pid) for name, worker in workers.items()}

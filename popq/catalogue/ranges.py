@@ -5,8 +5,9 @@ job for as long as the job lives. That is why no photo is worked twice at a time
 batches count adds up: `photos = moved + exited + left` in every batch that is closed.
 
 Work inside a closed range opens that batch again; work in no range gets new ones, which reach over
-no other. Both happen under the lock of the job's row (`jobs.lock`), which a batch also holds when
-it closes: so work that turns up meanwhile is either seen by the closing or opens the batch again.
+no other. Both happen under the lock of the job's row (`jobs.lock`), of which a batch that closes
+holds a share (`jobs.share`): so work that turns up meanwhile is either seen by the closing or opens
+the batch again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     case,
+    exists,
     func,
     insert,
     literal,
@@ -65,7 +67,7 @@ def preview(
         closed = (Batch.job_id == job) & (Batch.state == BatchState.DONE)
         counts = tx.execute(select(_count(work)).where(closed)).scalars()
         again = [count for count in counts if count]
-    ranges = _ranges(job, work, size, limit, None).subquery()
+    ranges = _ranges(job, _free(tx, job, work, None), size, limit).subquery()
     return again + list(tx.execute(select(ranges.c.photos)).scalars())
 
 
@@ -137,14 +139,13 @@ def _cut(
     within: Span | None,
 ) -> list[int]:
     columns = ["job_id", "lo", "hi", "photos", "due"]
-    cut = insert(Batch).from_select(columns, _ranges(job, work, size, limit, within))
+    free = _free(tx, job, work, within)
+    cut = insert(Batch).from_select(columns, _ranges(job, free, size, limit))
     return list(tx.execute(cut.returning(Batch.photos)).scalars())
 
 
-def _ranges(
-    job: int | None, work: ColumnElement[bool], size: int, limit: int | None, within: Span | None
-) -> Any:
-    chosen = _uncovered(job, work, within).limit(limit).subquery()
+def _ranges(job: int | None, free: Select[Any], size: int, limit: int | None) -> Any:
+    chosen = free.limit(limit).subquery()
     place = func.row_number().over(partition_by=chosen.c.gap, order_by=chosen.c.id)
     part = ((type_coerce(place, BigInteger) - 1) // size).label("part")
     numbered = select(chosen.c.id, chosen.c.gap, part).subquery()
@@ -161,7 +162,20 @@ def _ranges(
     )
 
 
-def _uncovered(job: int | None, is_work: ColumnElement[bool], within: Span | None) -> Select[Any]:
+def _free(
+    tx: Tx, job: int | None, is_work: ColumnElement[bool], within: Span | None
+) -> Select[Any]:
+    """Select (id, gap) of the work that new ranges may take; see `_uncovered`."""
+    covered = select(exists().where(Batch.job_id == job))
+    if job is not None and tx.execute(covered).scalar_one():
+        return _uncovered(job, is_work, within)
+    # A new job has no ranges to go round: to sweep over all photos would take three times as long.
+    inside = is_work if within is None else is_work & Photo.id.between(*within)
+    work: Select[Any] = select(Photo.id, literal(0).label("gap"))
+    return work.where(inside).order_by(Photo.id)
+
+
+def _uncovered(job: int, is_work: ColumnElement[bool], within: Span | None) -> Select[Any]:
     """Select (id, gap) of the work in no range of the job, in order of ids.
 
     `gap` counts the ranges that begin below: no new one may reach over one of them. One sweep over
