@@ -50,13 +50,13 @@ def cpu_s(pid: int) -> float:
 
 
 def get_up(workers: dict[str, subprocess.Popen]) -> None:
-    """Wait until starting up is over: a window of five seconds in which nobody takes a twentieth."""
+    """Wait until starting up is over: ten seconds in which nobody takes 3 % of a core."""
     until = time.monotonic() + UP_S
     used = dict.fromkeys(workers, -1.0)
     while time.monotonic() < until:
-        time.sleep(5)
+        time.sleep(10)
         now = {name: cpu_s(worker.pid) for name, worker in workers.items()}
-        if all(used[name] >= 0 and now[name] - used[name] < 0.25 for name in workers):
+        if all(used[name] >= 0 and now[name] - used[name] < 0.3 for name in workers):
             return
         used = now
 

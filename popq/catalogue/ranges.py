@@ -144,7 +144,7 @@ def _cut(
     return list(tx.execute(cut.returning(Batch.photos)).scalars())
 
 
-def _ranges(job: int | None, free: Select[Any], size: int, limit: int | None) -> Any:
+def _ranges(job: int | None, free: Select[int, int], size: int, limit: int | None) -> Any:
     chosen = free.limit(limit).subquery()
     place = func.row_number().over(partition_by=chosen.c.gap, order_by=chosen.c.id)
     part = ((type_coerce(place, BigInteger) - 1) // size).label("part")
@@ -164,18 +164,18 @@ def _ranges(job: int | None, free: Select[Any], size: int, limit: int | None) ->
 
 def _free(
     tx: Tx, job: int | None, is_work: ColumnElement[bool], within: Span | None
-) -> Select[Any]:
+) -> Select[int, int]:
     """Select (id, gap) of the work that new ranges may take; see `_uncovered`."""
     covered = select(exists().where(Batch.job_id == job))
     if job is not None and tx.execute(covered).scalar_one():
         return _uncovered(job, is_work, within)
     # A new job has no ranges to go round: to sweep over all photos would take three times as long.
     inside = is_work if within is None else is_work & Photo.id.between(*within)
-    work: Select[Any] = select(Photo.id, literal(0).label("gap"))
-    return work.where(inside).order_by(Photo.id)
+    found = select(Photo.id.label("id"), literal(0).label("gap"))
+    return found.where(inside).order_by(Photo.id)
 
 
-def _uncovered(job: int, is_work: ColumnElement[bool], within: Span | None) -> Select[Any]:
+def _uncovered(job: int, is_work: ColumnElement[bool], within: Span | None) -> Select[int, int]:
     """Select (id, gap) of the work in no range of the job, in order of ids.
 
     `gap` counts the ranges that begin below: no new one may reach over one of them. One sweep over
