@@ -236,7 +236,10 @@ class ImageClient:
         trusted = Path(verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH)
         # Once, not for each connection: to read all authorities takes longer than many photos.
         context = create_urllib3_context()
-        context.load_verify_locations(**{"capath" if trusted.is_dir() else "cafile": trusted})
+        folder = trusted.is_dir()
+        context.load_verify_locations(
+            cafile=None if folder else str(trusted), capath=str(trusted) if folder else None
+        )
         options: dict[str, Any] = {"num_pools": 4, "maxsize": _KEPT, "ssl_context": context}
         proxy = select_proxy(base, environment["proxies"])
         if proxy is None:
