@@ -42,6 +42,7 @@ import requests
 import urllib3
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.exceptions import HTTPError
+from urllib3.util import create_urllib3_context
 
 from popq import __version__
 from popq.errors import Outcome, Permanent, Throttled, Transient
@@ -232,11 +233,14 @@ class ImageClient:
         with requests.Session() as session:
             environment = session.merge_environment_settings(base, {}, None, None, None)
         verify = environment["verify"]
-        options: dict[str, Any] = {
-            "num_pools": 4,
-            "maxsize": _KEPT,
-            "ca_certs": verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH,
-        }
+        trusted = Path(verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH)
+        # Once, not for each connection: to read all authorities takes longer than many photos.
+        context = create_urllib3_context()
+        folder = trusted.is_dir()
+        context.load_verify_locations(
+            cafile=None if folder else str(trusted), capath=str(trusted) if folder else None
+        )
+        options: dict[str, Any] = {"num_pools": 4, "maxsize": _KEPT, "ssl_context": context}
         proxy = select_proxy(base, environment["proxies"])
         if proxy is None:
             manager, reach = urllib3.PoolManager(**options), self._reach
