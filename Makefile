@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check bench lock clean
+.PHONY: help demo test chaos lint types check bench lock clean
 
 help: ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-7s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: check $(READY) ## lint, types, floors, and the tests with coverage
 	$(BIN)/coverage run -m pytest $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+chaos: $(READY) ## the long form of tests/chaos: an hour of killed workers and broken services
+	POPQ_TEST_CHAOS=full $(BIN)/pytest -m chaos tests/chaos $(PYTEST)
 
 lint: $(READY) ## ruff, and the floors that imports may not climb
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ class OwnRedis:
             servers._do_without("Redis or Valkey", "POPQ_TEST_REDIS_URL (and its binaries)")
         self._folder = folder
         self._server = None
-        self.port = servers._free_port()
+        self.port = servers.free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self):
