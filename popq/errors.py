@@ -60,6 +60,8 @@ class Outcome(StrEnum):
     RATE_LIMITED = "rate_limited"
     #: A fault that passes: 5xx, codes 105, 106, 201, time-outs, resets, malformed bodies.
     TRANSIENT = "transient"
+    #: The same for so many photos in a row that the host is down; it costs a photo next to nothing.
+    HOST_DOWN = "host_down"
     #: The key or its permissions are wrong (codes 95 to 100, HTTP 401).
     AUTH = "auth"
     #: The bytes do not decode to a whole picture; final after three tries.

@@ -294,19 +294,7 @@ def settle(
         )
     movable = _move(tx, lease.stage, moves)
     _uncount(tx, lease, [move for move in moves if move.photo not in movable])
-    if failures:
-        rows = [
-            {
-                "photo_id": failure.photo,
-                "job_id": lease.job,
-                "batch_id": lease.batch,
-                "outcome": failure.outcome,
-                "http_status": failure.http_status,
-                "message": failure.message,
-            }
-            for failure in failures
-        ]
-        tx.execute(insert(Failure), rows)
+    _note(tx, lease, failures)
     return JobState(state)
 
 
@@ -322,6 +310,29 @@ def _renew(*, gets_on: bool) -> ReturningUpdate[str]:
     mine = (Batch.id == bindparam("b_batch"), Batch.term == bindparam("b_term"))
     renew = update(Batch).where(*mine, Batch.state == BatchState.LEASED).values(values)
     return renew.returning(job_state)
+
+
+def _note(tx: Tx, lease: Lease, failures: Sequence[Failed]) -> None:
+    """Keep the failures of photos that are still there: one may have been purged meanwhile."""
+    if not failures:
+        return
+    ids = [failure.photo for failure in failures]
+    found = select(Photo.id).where(Photo.id.in_(ids)).order_by(Photo.id)
+    there = set(tx.execute(found.with_for_update(read=True, key_share=True)).scalars())
+    rows = [
+        {
+            "photo_id": failure.photo,
+            "job_id": lease.job,
+            "batch_id": lease.batch,
+            "outcome": failure.outcome,
+            "http_status": failure.http_status,
+            "message": failure.message,
+        }
+        for failure in failures
+        if failure.photo in there
+    ]
+    if rows:
+        tx.execute(insert(Failure), rows)
 
 
 def _uncount(tx: Tx, lease: Lease, moves: Sequence[Move]) -> None:

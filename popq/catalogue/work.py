@@ -57,16 +57,29 @@ def failed_in(job: int, reason: str | None) -> ColumnElement[bool]:
     return tried.where(Failure.outcome != Outcome.KILLS_WORKER)
 
 
+#: Tries that met a host that was down cost a photo one try together, so that a photo that fails
+#: alone, of all that are left, is not tried for ever.
+_DOWN_FOR_A_TRY: Final = 10
+
+
 def spent(job: int, max_tries: int) -> ColumnElement[bool]:
     """Return the condition that a photo's tries in the job are used up; see `used_up`."""
     mine = (Failure.job_id == job) & (Failure.photo_id == Photo.id)
-    tries = select(func.count()).select_from(Failure).where(mine).correlate(Photo).scalar_subquery()
-    return (tries >= max_tries) | exists().where(mine, Failure.outcome == Outcome.KILLS_WORKER)
+    down = Failure.outcome == Outcome.HOST_DOWN
+    tries = func.count().filter(~down) + func.count().filter(down) // _DOWN_FOR_A_TRY
+    counted_ = select(tries).select_from(Failure).where(mine).correlate(Photo).scalar_subquery()
+    return (counted_ >= max_tries) | exists().where(mine, Failure.outcome == Outcome.KILLS_WORKER)
+
+
+def counted(tried: dict[str, int]) -> int:
+    """Return how many tries these are (a count for each outcome), as a job counts them."""
+    down = tried.get(Outcome.HOST_DOWN, 0)
+    return sum(tried.values()) - down + down // _DOWN_FOR_A_TRY
 
 
 def used_up(tried: dict[str, int], max_tries: int) -> bool:
     """Return whether these tries (a count for each outcome) are all that a job allows a photo."""
-    return sum(tried.values()) >= max_tries or Outcome.KILLS_WORKER in tried
+    return counted(tried) >= max_tries or Outcome.KILLS_WORKER in tried
 
 
 def describe(only: Filter) -> str:

@@ -24,7 +24,7 @@ from popq.catalogue.batches import Failed, Lease, Move, Tally, WorkPhoto
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.scores import Scored
 from popq.catalogue.states import CLAIMABLE_JOBS, exit_for
-from popq.catalogue.work import FORWARD
+from popq.catalogue.work import FORWARD, counted
 from popq.errors import (
     LeaseLost,
     Misconfigured,
@@ -36,6 +36,7 @@ from popq.errors import (
 from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
+from popq.stages.streak import FAULTS, HostDown, Streak
 
 log = structlog.get_logger()
 
@@ -128,8 +129,17 @@ class _Ledger:
             self.moves.append(Move(result.photo, state, result.outcome, note=result))
         else:
             self.failures.append(result)
-            tries = sum(tried.values()) + 1
-            self.to_retry = self.to_retry or tries < self.pace.max_tries
+            self.to_retry = self.to_retry or counted(tried) + 1 < self.pace.max_tries
+
+    def excuse(self) -> None:
+        """Blame the host, not the photos, for the faults that are not settled yet."""
+        with self._lock:
+            self.failures = [
+                replace(failed, outcome=Outcome.HOST_DOWN)
+                if failed.outcome is Outcome.TRANSIENT
+                else failed
+                for failed in self.failures
+            ]
 
     def due(self) -> bool:
         return time.monotonic() - self._since >= self.pace.settle_every_s
@@ -291,6 +301,9 @@ def _work(stage: Stage, ledger: _Ledger, crew: Crew) -> None:
         back_in_s = error.wait_s
     except Throttled as error:
         back_in_s = _pause_host(catalogue, error, pace, names)
+    except HostDown as error:
+        ledger.excuse()
+        back_in_s = _pause_all(catalogue, names, pace, str(error))
     except KeyRefused as error:
         back_in_s = _disable_host(catalogue, error)
     except Misconfigured as error:
@@ -320,6 +333,8 @@ def _process(
     with closing(stage.process(photos, permits)) as results:
         for result in results:
             ledger.add(result, tried.get(result.photo, {}))
+            if stage.rates:
+                _look_at_host(result, crew.streak(stage.name))
             unanswered.discard(result.photo)
             heart.progress()
             if crew.stop.is_set():
@@ -334,8 +349,16 @@ def _process(
         ledger.add(silent, tried[photo])
     if not ledger.to_retry:
         return None
-    longest = max((sum(tries.values()) for tries in tried.values()), default=0)
+    longest = max(map(counted, tried.values()), default=0)
     return ledger.pace.retry_wait_s * 2.0 ** min(longest, 8)
+
+
+def _look_at_host(result: Result, streak: Streak) -> None:
+    """Raise `HostDown` when this is one fault too many in a row."""
+    if not isinstance(result, Failed) or result.outcome is not Outcome.TRANSIENT:
+        streak.answered()
+    elif streak.failed(result.photo):
+        raise HostDown(f"{FAULTS} photos in a row failed, the last: {result.message}")
 
 
 def _end(ledger: _Ledger, back_in_s: float | None) -> None:
@@ -360,6 +383,14 @@ def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace, names: Seque
         others = any(hosts.is_open(tx, name) for name in names if name != error.host)
     log.warning("host paused", host=error.host, seconds=round(wait_s, 1), why=str(error))
     return 0.0 if others else wait_s
+
+
+def _pause_all(catalogue: Catalogue, names: Sequence[str], pace: Pace, why: str) -> float:
+    """Pause every host of the stage (keys are doors to one service); return for how long."""
+    with catalogue.begin() as tx:
+        waits = [hosts.pause(tx, name, pace.throttle_pause_s, None, why) for name in names]
+    log.warning("hosts rest", hosts=names, seconds=round(max(waits), 1), why=why)
+    return max(waits)
 
 
 def _disable_host(catalogue: Catalogue, error: KeyRefused) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from popq.stages.alone import Alone
 from popq.stages.hands import Hands
+from popq.stages.streak import Streak
 
 
 @dataclass
@@ -17,3 +18,8 @@ class Crew:
     stop: threading.Event = field(default_factory=threading.Event)
     hands: Hands = field(default_factory=Hands)
     alone: Alone = field(default_factory=Alone)
+    _streaks: dict[str, Streak] = field(default_factory=dict)
+
+    def streak(self, stage: str) -> Streak:
+        """Return the streak of photos that failed in the stage."""
+        return self._streaks.setdefault(stage, Streak())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from catalogue.scene import stored
 
 from popq.catalogue import purge
+from popq.catalogue.batches import Failed
+from popq.errors import Outcome
 
 
 def look_up(scene, **what):
@@ -97,6 +99,9 @@ def test_a_worker_that_holds_a_purged_photo_changes_nothing(scene):
     ids = scene.photos(3, "resolved")
     lease = scene.claim(scene.enqueue("download").job)
     bury(scene, [ids[1]])
+    failures = [Failed(photo, Outcome.TRANSIENT, "no answer") for photo in ids]
+    scene.settle(lease, failures=failures)
+    assert count(scene, "failures") == 2
     scene.close(lease, [stored(photo) for photo in ids])
     assert scene.states() == {ids[0]: "stored", ids[2]: "stored"}
     assert count(scene, "moments") == 2
