@@ -50,9 +50,9 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 
 lock: $(READY) ## pin the newest versions that fit, with hashes; the images' are parts of the whole
 	$(LOCK) --all-extras --group dev --upgrade --output-file requirements.lock
-	$(LOCK) --extra postgres --extra parquet --extra flower \
+	$(LOCK) --extra postgres --extra parquet --extra s3 --extra flower \
 		--constraints requirements.lock --output-file requirements-io.lock
-	$(LOCK) --extra postgres --extra parquet --extra train \
+	$(LOCK) --extra postgres --extra parquet --extra s3 --extra train \
 		--constraints requirements.lock --output-file requirements-gpu.lock
 
 clean: ## remove .venv and everything that tools left behind
