@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from popq import api
+from popq import doctor
 from popq.bootstrap import open_rooms
 from popq.cli import show
 
@@ -26,10 +26,10 @@ def doctor_command(whole: bool, repair: bool, as_json: bool) -> None:
     if repair and not whole:
         raise click.UsageError("--repair goes with --store.")
     with open_rooms() as rooms:
-        checks = api.check(rooms)
+        checks = doctor.check(rooms)
         wrong = {row["name"] for row in checks if row["state"] == "wrong"}
         can = whole and not wrong & {"database", "store"}
-        stock = api.check_store(rooms, repair=repair) if can else None
+        stock = doctor.check_store(rooms, repair=repair) if can else None
         settings = rooms.settings.masked()
     if as_json:
         show.data({"checks": checks, "settings": settings} | ({"stock": stock} if stock else {}))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
-from popq import api
+from popq import api, doctor
 from popq.errors import Misconfigured
 from popq.flickr.fake.faults import Fault, Faults
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
@@ -111,7 +111,7 @@ def test_a_refused_key_pauses_the_job_and_loses_nothing(tmp_path):
         assert home.sql("SELECT state FROM jobs") == [("paused",)]
         assert home.sql("SELECT DISTINCT state FROM photos") == [("listed",)]
         home.flickr.faults.enable_key(DEMO_KEY)
-        api.check(home.rooms)  # a key that answers is taken in again
+        doctor.check(home.rooms)  # a key that answers is taken in again
         assert api.work(home.rooms, "resolve", on_progress=quiet).moved == 5
         assert home.sql("SELECT count(*) FROM jobs") == [(1,)]
 
