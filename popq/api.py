@@ -24,9 +24,10 @@ import structlog
 from popq import gpu
 from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, orders, overview, queries, runs, scores
+from popq.catalogue import recheck as rechecking
 from popq.catalogue.db import Catalogue
 from popq.catalogue.purge import Doomed
-from popq.catalogue.states import ACTIVE_JOBS, JobState
+from popq.catalogue.states import ACTIVE_JOBS, JobState, PhotoState
 from popq.catalogue.work import Filter
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest
@@ -285,6 +286,26 @@ def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
             " its photos have another label now; give another --name for a set of all of them"
         )
     return described
+
+
+def recheck(
+    rooms: Rooms,
+    *,
+    older_than_hours: float,
+    reason: str | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> dict[str, int]:
+    """List gone photos again whose last word is so old; return how many, by why they had left.
+
+    `limit` takes the first by id. What resolves them is another call: `work`, or a worker.
+    """
+    with rooms.catalogue.begin() as tx:
+        which = rechecking.gone_since(tx, older_than_hours * 3600, reason)
+        counted = rechecking.count(tx, which, limit)
+        if not dry_run:
+            rechecking.bring_back(tx, which, PhotoState.LISTED, limit)
+    return counted
 
 
 def purge(

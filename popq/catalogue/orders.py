@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
-from popq.catalogue import jobs, ranges
+from popq.catalogue import jobs, ranges, recheck
 from popq.catalogue.db import Tx
 from popq.catalogue.jobs import Enqueued
 from popq.catalogue.models import Batch, Photo
@@ -108,7 +108,4 @@ def _put_back(tx: Tx, job: int, stage: str, reason: str) -> int:
         mine &= Photo.image_url.is_not(None)
     elif START[stage] != PhotoState.LISTED:
         return 0  # scoring takes no photo out
-    ids = select(Photo.id).where(mine).order_by(Photo.id).with_for_update(key_share=True)
-    found = ids.cte("found")
-    back = update(Photo).where(Photo.id == found.c.id).values(state=START[stage], reason=None)
-    return len(tx.execute(back.returning(Photo.id)).all())
+    return len(recheck.bring_back(tx, mine, START[stage]))

@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("status", "Show where the photos are, and who works at what how fast."),
     "photo": ("catalogue", "Show all that is known of one photo."),
     "failures": ("catalogue", "List the newest failed tries and why they failed."),
+    "recheck": ("recheck", "Take a second look at photos that were gone a day ago."),
     "purge": ("purge", "Take photos out for good: rows, files, crops, scores."),
     "enqueue-resolve": ("work", "Leave resolving to workers."),
     "enqueue-download": ("work", "Leave downloading to workers."),
