@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Batch, Failure, Job, Member, Photo, Run, Score
 from popq.catalogue.states import BatchState, PhotoState
 from popq.errors import BadInput
+
+#: What is told of each failed try, in the order of an export.
+FAILURE_COLUMNS: Final = (
+    *("photo_id", "flickr_id", "page_url", "owner", "state", "reason"),
+    *("job", "stage", "outcome", "http_status", "message", "failed_at"),
+)
+_AT_A_TIME: Final = 5_000
 
 
 def photos_by_state(tx: Tx) -> dict[str, int]:
@@ -50,16 +57,48 @@ def photo(tx: Tx, photo_id: int) -> dict[str, Any]:
     return story
 
 
-def failures(tx: Tx, limit: int) -> list[dict[str, Any]]:
-    """Return the newest failed tries, with their photos' pages."""
+def failures(
+    tx: Tx, limit: int, *, job: int | None = None, outcome: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the newest failed tries, with their photos' pages; of one job or outcome if given."""
     columns = (Failure.failed_at, Failure.job_id, Failure.outcome, Failure.http_status)
     query = (
         select(*columns, Failure.message, Photo.flickr_id, Photo.page_url)
         .join(Photo, Photo.id == Failure.photo_id)
+        .where(*_narrowed(job, outcome))
         .order_by(Failure.id.desc())
         .limit(limit)
     )
     return _all(tx, query)
+
+
+def all_failures(
+    tx: Tx, *, job: int | None = None, outcome: str | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield every failed try, oldest first, some thousands at a time, by `FAILURE_COLUMNS`.
+
+    What fails meanwhile may be among them or not.
+    """
+    about = (Failure.http_status, Failure.message, Failure.failed_at)
+    query = (
+        select(Failure.id, Failure.photo_id, Photo.flickr_id, Photo.page_url, Photo.owner)
+        .add_columns(Photo.state, Photo.reason, Failure.job_id.label("job"), Job.stage)
+        .add_columns(Failure.outcome, *about)
+        .join(Photo, Photo.id == Failure.photo_id)
+        .join(Job, Job.id == Failure.job_id)
+        .where(Failure.id > bindparam("after"), *_narrowed(job, outcome))
+        .order_by(Failure.id)
+        .limit(_AT_A_TIME)
+    )
+    after = 0
+    while rows := [_plain(row) for row in tx.execute(query, {"after": after})]:
+        after = [row.pop("id") for row in rows][-1]
+        yield rows
+
+
+def _narrowed(job: int | None, outcome: str | None) -> list[ColumnElement[bool]]:
+    wanted = ((Failure.job_id, job), (Failure.outcome, outcome))
+    return [column == value for column, value in wanted if value is not None]
 
 
 def job(tx: Tx, job_id: int) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import click
 
 from popq import api
 from popq.bootstrap import open_rooms
 from popq.catalogue import queries
 from popq.cli import show
+from popq.errors import Outcome
+from popq.export import failures as export
 
 
 @click.command()
@@ -50,11 +56,45 @@ def photo_command(photo_id: int, as_json: bool) -> None:
     show_default=True,
     help="How many, newest first.",
 )
+@click.option("--job", type=click.IntRange(1, show.BIGGEST), help="Only tries of this job.")
+@click.option(
+    "--outcome", type=click.Choice(sorted(map(str, Outcome))), help="Only what came to this."
+)
+@click.option(
+    "--export",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write all of them, oldest first, to a CSV file; - writes it to stdout.",
+)
 @show.json_option
-def failures_command(limit: int, as_json: bool) -> None:
-    """List the newest failed tries: which photo, what came of it, what the host said."""
-    with open_rooms() as rooms, rooms.catalogue.read() as tx:
-        rows = queries.failures(tx, limit)
+def failures_command(
+    limit: int, job: int | None, outcome: str | None, target: Path | None, as_json: bool
+) -> None:
+    """List the newest failed tries: which photo, what came of it, what the host said.
+
+    With --export all of them, with each photo's owner and what became of it. Its cells are data
+    from lists and hosts as they came: a spreadsheet should import them as text.
+    """
+    to_stdout = target is not None and str(target) == "-"
+    if to_stdout and as_json:
+        raise click.UsageError("Either the CSV goes to stdout (--export -) or JSON does (--json).")
+    narrowed: dict[str, Any] = {"job": job, "outcome": outcome}
+    with open_rooms() as rooms:
+        if target is None:
+            with rooms.catalogue.read() as tx:
+                rows = queries.failures(tx, limit, **narrowed)
+        elif to_stdout:
+            export.write(rooms.catalogue, sys.stdout, **narrowed)
+            return
+        else:
+            written = export.save(rooms.catalogue, target, **narrowed)
+    if target is not None:
+        if as_json:
+            show.data({"export": str(target), "failures": written})
+        else:
+            click.echo(f"{written:,} failed tries are in {target}.")
+        return
     if as_json:
         show.data(rows)
         return

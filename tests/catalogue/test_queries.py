@@ -87,3 +87,25 @@ def test_any_row_becomes_a_dict_for_json(scene):
     with scene.catalogue.read() as tx:
         (row,) = queries.rows_of(datasets.list_all(tx))
     assert json.loads(json.dumps(row))["cuts"] == [0.5]
+
+
+def test_all_failures_are_told_oldest_first_and_narrowed_by_job_and_outcome(scene):
+    first, second = scene.photos(2)
+    one = scene.enqueue(size=100).job
+    lease = scene.claim(one)
+    scene.settle(lease, failures=[Failed(second, Outcome.TRANSIENT, "reset", 503)])
+    scene.close(lease, [resolved(first)], [Failed(second, Outcome.CORRUPT, "short")])
+
+    def told(**narrowed):
+        with scene.catalogue.read() as tx:
+            return [row for rows in queries.all_failures(tx, **narrowed) for row in rows]
+
+    rows = told()
+    assert [row["message"] for row in rows] == ["reset", "short"]
+    assert all(tuple(row) == queries.FAILURE_COLUMNS for row in rows)
+    assert [row["http_status"] for row in told(outcome="transient", job=one)] == [503]
+    assert told(job=one + 1) == []
+    with scene.catalogue.read() as tx:
+        (newest,) = queries.failures(tx, 5, outcome="corrupt")
+        assert newest["message"] == "short"
+        assert queries.failures(tx, 5, job=one + 1) == []

@@ -1,0 +1,56 @@
+"""Failed tries as CSV: which photo, what came of it, what the host said.
+
+Cells are as the catalogue has them. Nothing is put before a cell that a spreadsheet might take for
+a formula (`=`, `+`, `-`, `@`): that would change data for every other reader, and each program has
+its own list of what is dangerous. Links and messages come from outside; import them as text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import uuid
+from pathlib import Path
+from typing import TextIO
+
+from popq.catalogue import queries
+from popq.catalogue.db import Catalogue
+from popq.errors import BadInput
+
+
+def write(
+    catalogue: Catalogue, out: TextIO, *, job: int | None = None, outcome: str | None = None
+) -> int:
+    """Write the failed tries, oldest first, below a line of names; return how many there were."""
+    table = csv.DictWriter(out, queries.FAILURE_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    written = 0
+    with catalogue.read() as tx:
+        for rows in queries.all_failures(tx, job=job, outcome=outcome):
+            table.writerows(rows)
+            written += len(rows)
+    return written
+
+
+def save(
+    catalogue: Catalogue, target: Path, *, job: int | None = None, outcome: str | None = None
+) -> int:
+    """Write them to a file, which is there whole or not at all; `BadInput` when it cannot be."""
+    # Through a link to what it leads to: a link is not to be replaced by a file.
+    place = Path(os.path.realpath(target))
+    if place.exists() and not place.is_file():
+        raise BadInput(f"{target} is no ordinary file; name another, or - for stdout.")
+    scratch = place.with_name(f".{uuid.uuid4().hex}.popq")
+    try:
+        with scratch.open("w", encoding="utf-8", newline="") as out:
+            written = write(catalogue, out, job=job, outcome=outcome)
+            out.flush()
+            os.fsync(out.fileno())
+        scratch.replace(place)
+    except OSError as error:
+        raise BadInput(f"{target} cannot be written: {error.strerror}; name another.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+    return written
