@@ -96,16 +96,18 @@ def work(
     run_id: int | None = None,
     only: Filter | None = None,
     limit: int | None = None,
+    via: str | None = None,
     on_progress: OnProgress,
 ) -> jobs.Progress | None:
     """Do the stage's work here and now, beside whatever other workers do, until none is left.
 
-    `only` narrows it (see `catalogue.work`), `limit` takes the first photos. Returns how its job
+    `only` narrows it (see `catalogue.work`), `limit` takes the first photos, `via` is another
+    way to do it (`oembed` resolves without a key). Returns how its job
     ended, or None when there was nothing to do. Raises `Misconfigured` when the job was paused.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
-    done = rooms.enqueue(stage, run_id=run_id, only=only, limit=limit, by=person())
+    done = rooms.enqueue(stage, run_id=run_id, only=only, limit=limit, via=via, by=person())
     if done.job is None:
         return None
     # A score batch has the whole device; several would only fight for it.
@@ -124,6 +126,7 @@ def preview(
     run_id: int | None = None,
     only: Filter | None = None,
     limit: int | None = None,
+    via: str | None = None,
     after: int = 0,
 ) -> dict[str, Any]:
     """Return what enqueuing would come to: photos, batches, and seconds at the current rate.
@@ -138,16 +141,18 @@ def preview(
         run_id = scored_run(rooms, run_id)
     with rooms.catalogue.read() as tx:
         found = jobs.preview(
-            tx, stage, size=size, run_id=run_id, only=only, limit=limit, max_tries=tries
+            tx, stage, size=size, run_id=run_id, only=only, limit=limit, via=via, max_tries=tries
         )
-    rate = _rate(rooms, stage)
+    rate = _rate(rooms, stage, via)
     found = replace(found, photos=found.photos + after)
     seconds = None if rate is None else found.photos / rate
     return {"stage": stage, **asdict(found), "per_second": rate, "seconds": seconds}
 
 
-def _rate(rooms: Rooms, stage: str) -> float | None:
+def _rate(rooms: Rooms, stage: str, via: str | None) -> float | None:
     s = rooms.settings
+    if via is not None:
+        return s.flickr_calls_per_hour / 3600
     with rooms.catalogue.read() as tx:
         if stage == "score":
             return queries.score_rate(tx)
@@ -335,6 +340,7 @@ def run_all(
     preset: str,
     options: dict[str, Any],
     *,
+    via: str | None = None,
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Go from a list to scored photos in one go; started again, it goes on where it was.
@@ -346,7 +352,8 @@ def run_all(
     summary["import"] = asdict(report)
     left = 0
     for stage in ("resolve", "download"):
-        done = work(rooms, stage, on_progress=on_progress)
+        way = via if stage == "resolve" else None
+        done = work(rooms, stage, via=way, on_progress=on_progress)
         left += done.left if done else 0
     described = make_dataset(rooms, spec)
     summary["dataset"] = described

@@ -6,7 +6,7 @@ import importlib
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,6 +18,7 @@ from popq.catalogue.db import Catalogue
 from popq.catalogue.work import Filter
 from popq.errors import Misconfigured
 from popq.flickr.client import FlickrClient
+from popq.flickr.oembed import OEmbedClient
 from popq.images.fetch import ImageClient
 from popq.images.store import Store
 from popq.settings import Settings
@@ -50,7 +51,7 @@ class Rooms:
         opened = vars(self)
         for client in opened.get("flickr_clients", {}).values():
             client.close()
-        for name in ("image_client", "catalogue"):
+        for name in ("image_client", "oembed_client", "catalogue"):
             if name in opened:
                 opened[name].close()
 
@@ -80,6 +81,15 @@ class Rooms:
         return {client.host: client for client in clients}
 
     @cached_property
+    def oembed_client(self) -> OEmbedClient:
+        """The client of Flickr's oEmbed service."""
+        return OEmbedClient(
+            self.settings.flickr_oembed_url,
+            connect_timeout_s=self.settings.connect_timeout_s,
+            read_timeout_s=self.settings.read_timeout_s,
+        )
+
+    @cached_property
     def image_client(self) -> ImageClient:
         """The client of the image host."""
         return ImageClient(
@@ -106,8 +116,16 @@ class Rooms:
         return Pace(s.lease_s, s.settle_every_s, s.retry_wait_s, s.throttle_pause_s, s.max_tries)
 
     def makers(self) -> dict[str, Callable[[int | None], Stage]]:
-        """Return what makes each photo stage; scoring's loads torch, so only when it is called."""
-        return {"resolve": self._resolve, "download": self._download, "score": self._score}
+        """Return what makes each photo stage, and other ways to do one (`stage-way`).
+
+        Scoring's loads torch, so only when it is called.
+        """
+        return {
+            "resolve": self._resolve,
+            "resolve-oembed": self._resolve_without_key,
+            "download": self._download,
+            "score": self._score,
+        }
 
     def enqueue(
         self,
@@ -118,6 +136,7 @@ class Rooms:
         only: Filter | None = None,
         limit: int | None = None,
         then: str | None = None,
+        via: str | None = None,
     ) -> jobs.Enqueued:
         """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
         with self.catalogue.begin() as tx:
@@ -129,6 +148,7 @@ class Rooms:
                 only=only,
                 limit=limit,
                 then=None if then is None else (then, BATCH_SIZES[then]),
+                via=via,
                 requested_by=by,
                 max_tries=self.settings.max_tries,
             )
@@ -136,7 +156,7 @@ class Rooms:
     def drain(self, *stages: str) -> Drain:
         """Return a drain of these stages for this process."""
         makers = self.makers()
-        chosen = {name: makers[name] for name in stages}
+        chosen = {name: make for name, make in makers.items() if name.split("-")[0] in stages}
         return Drain(self.catalogue, chosen, self.pace, self.worker)
 
     def trainer_place(self) -> Place:
@@ -153,8 +173,15 @@ class Rooms:
 
     def _resolve(self, run_id: int | None) -> Stage:
         del run_id
+        return self._resolve_with(self.flickr_clients)
+
+    def _resolve_without_key(self, run_id: int | None) -> Stage:
+        del run_id
+        return self._resolve_with({self.oembed_client.host: self.oembed_client})
+
+    def _resolve_with(self, clients: Mapping[str, FlickrClient | OEmbedClient]) -> Stage:
         return Resolve(
-            self.flickr_clients,
+            clients,
             calls_per_hour=self.settings.flickr_calls_per_hour,
             image_base=self.settings.flickr_image_url,
             image_size=self.settings.image_size,

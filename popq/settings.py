@@ -52,10 +52,16 @@ class Settings(BaseSettings):
     flickr_api_url: str = Field(
         "https://api.flickr.com/services/rest/", description="the API's base URL"
     )
+    flickr_oembed_url: str = Field(
+        "https://www.flickr.com/services/oembed/",
+        description="who is asked by --via oembed, which needs no key",
+    )
     flickr_image_url: str = Field(
         "https://live.staticflickr.com", description="the image host's base URL"
     )
-    flickr_calls_per_hour: float = Field(3500, gt=0, description="API budget of each key")
+    flickr_calls_per_hour: float = Field(
+        3500, gt=0, description="budget of each API key, and of oEmbed"
+    )
     images_per_second: float = Field(5, gt=0, description="image budget of the installation")
     image_size: Literal["z", "c", "b", "", "w", "n"] = Field(
         "z", description="preferred rendition; z is 640 pixels on the long edge"

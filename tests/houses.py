@@ -85,6 +85,7 @@ def house(folder, world, faults=None, **settings):
         values = {
             "data_dir": folder / "popq-data",
             "flickr_api_url": flickr.api_url,
+            "flickr_oembed_url": flickr.oembed_url,
             "flickr_image_url": flickr.image_url,
             "flickr_keys": f"{DEMO_KEY}:{DEMO_SECRET}",
             "flickr_calls_per_hour": 3_600_000,

@@ -101,6 +101,7 @@ def enqueue(
     only: Filter | None = None,
     limit: int | None = None,
     then: tuple[str, int] | None = None,
+    via: str | None = None,
     requested_by: str | None = None,
     max_tries: int | None = None,
 ) -> Enqueued:
@@ -110,13 +111,16 @@ def enqueue(
     (and run) is joined, and set going again if it was paused: it gains the work that no open batch
     of it covers and that has tries left (of `max_tries`, if given). `then` is a stage, with its
     batches' size, whose job takes up what this one finishes; without a limit it takes up what is
-    its work already, too.
+    its work already, too. `via` is another way to do the stage than its first (`oembed`).
 
-    Raises `BadInput` when the active job has another filter, or for a limit beside one.
+    Raises `BadInput` when the active job has another filter or way, or for a limit beside one.
     """
     asked = only or {}
-    up = _join(tx, stage, run_id, asked, requested_by, limit)
-    down = _join(tx, then[0], None, asked, requested_by, None) if then is not None else None
+    row = {"stage": stage, "run_id": run_id, "via": via, "requested_by": requested_by}
+    up = _join(tx, row, asked, limit)
+    down = None
+    if then is not None:
+        down = _join(tx, row | {"stage": then[0], "run_id": None, "via": None}, asked, None)
     made, after = _grow(tx, up, size, limit, max_tries), None
     if then is not None and down is not None:
         tx.execute(update(Job).where(Job.id == up.job).values(then_id=down.job))
@@ -137,6 +141,7 @@ def preview(
     run_id: int | None = None,
     only: Filter | None = None,
     limit: int | None = None,
+    via: str | None = None,
     max_tries: int | None = None,
 ) -> Enqueued:
     """Return what `enqueue` would come to, errors included, and change nothing."""
@@ -146,7 +151,8 @@ def preview(
     if active is None:
         gained = ranges.preview(tx, None, work, size=size, limit=limit)
         return Enqueued(None, sum(gained), len(gained), new=bool(gained))
-    joined = _Joined(active.id, stage, run_id, asked, _common(active, asked, limit), active)
+    only = _common(active, asked, limit, via)
+    joined = _Joined(active.id, stage, run_id, asked, only, active)
     if max_tries is not None:
         work &= ~spent(active.id, max_tries)
     gained = ranges.preview(tx, active.id, work, size=size, limit=None)
@@ -177,26 +183,21 @@ class _Joined:
 
 def _active(stage: str, run_id: int | None) -> Any:
     same_run = Job.run_id == run_id if run_id is not None else Job.run_id.is_(None)
-    query = select(Job.id, Job.filter, Job.state)
+    query = select(Job.id, Job.filter, Job.state, Job.via)
     return query.where(Job.stage == stage, same_run, Job.state.in_(ACTIVE_JOBS))
 
 
-def _join(
-    tx: Tx,
-    stage: str,
-    run_id: int | None,
-    asked: Filter,
-    requested_by: str | None,
-    limit: int | None,
-) -> _Joined:
-    """Make the job, or join the active one and set it going; its row is locked."""
+def _join(tx: Tx, row: dict[str, Any], asked: Filter, limit: int | None) -> _Joined:
+    """Make the job that `row` describes, or join the active one and set it going; it is locked."""
+    stage, run_id = row["stage"], row["run_id"]
     query = _active(stage, run_id).with_for_update(key_share=True)
     active = tx.execute(query).one_or_none()
     if active is None:
-        row = {"stage": stage, "run_id": run_id, "requested_by": requested_by, "filter": asked}
         try:
             with tx.begin_nested():
-                job = tx.execute(insert(Job).values(row).returning(Job.id)).scalar_one()
+                job = tx.execute(
+                    insert(Job).values(**row, filter=asked).returning(Job.id)
+                ).scalar_one()
         except IntegrityError:
             # Another process made it between our look and our insert.
             active = tx.execute(query).one_or_none()
@@ -204,14 +205,18 @@ def _join(
                 raise
         else:
             return _Joined(job, stage, run_id, asked, asked, None)
-    only = _common(active, asked, limit)
+    only = _common(active, asked, limit, row["via"])
     tx.execute(update(Job).where(Job.id == active.id).values(filter=only))
     resume(tx, active.id)
     return _Joined(active.id, stage, run_id, asked, only, active)
 
 
-def _common(active: Any, asked: Filter, limit: int | None) -> Filter:
+def _common(active: Any, asked: Filter, limit: int | None, via: str | None) -> Filter:
     """Return the filter of an active job that is asked for more; `BadInput` when it cannot be."""
+    if via != active.via:
+        there, here = (f"by {way}" if way else "by the API" for way in (active.via, via))
+        message = f"Job {active.id} is active and asks {there}, so it cannot ask {here}"
+        raise BadInput(f"{message}; let it end or cancel it (`popq jobs cancel {active.id}`).")
     if limit is not None:
         message = f"Job {active.id} is active, so a limit would not hold"
         raise BadInput(f"{message}; let it end first, or leave the limit out.")
@@ -277,7 +282,7 @@ def claimable(tx: Tx, stages: tuple[str, ...]) -> list[tuple[int, str]]:
 
 
 def get(tx: Tx, job: int) -> Any:
-    """Return the job's row (id, stage, run_id, filter, state, then_id, message).
+    """Return the job's row (id, stage, run_id, via, filter, state, then_id, message).
 
     `BadInput` when unknown.
     """
@@ -305,7 +310,7 @@ def share(tx: Tx, job: int) -> Any:
 # Statements of every settle are put together once: that takes longer than to run them.
 _MINE: Final = bindparam("job", type_=BigInteger)
 _GET: Final = select(
-    *(Job.id, Job.stage, Job.run_id, Job.filter, Job.state, Job.then_id, Job.message)
+    *(Job.id, Job.stage, Job.run_id, Job.via, Job.filter, Job.state, Job.then_id, Job.message)
 ).where(Job.id == _MINE)
 _LOCK: Final = _GET.with_for_update(key_share=True)
 _SHARE: Final = _GET.with_for_update(read=True)

@@ -203,6 +203,8 @@ class Job(Base):
     rung: Mapped[float] = mapped_column(server_default=text("0"))
     #: The job that takes up what this one finishes; it cannot end before this one.
     then_id: Mapped[int | None]
+    #: Another way to do the stage than its first: `oembed` resolves without a key.
+    via: Mapped[str | None]
 
 
 class Batch(Base):

@@ -88,6 +88,7 @@ def retry(
         size=size,
         run_id=row.run_id,
         only=only,
+        via=row.via,
         requested_by=requested_by,
         max_tries=max_tries,
     )

@@ -103,7 +103,7 @@ def _narrowed(job: int | None, outcome: str | None) -> list[ColumnElement[bool]]
 
 def job(tx: Tx, job_id: int) -> dict[str, Any]:
     """Return what is told of one job beyond its progress: times, batches, outcomes of tries."""
-    about = select(Job.run_id, Job.created_at, Job.finished_at).where(Job.id == job_id)
+    about = select(Job.run_id, Job.via, Job.created_at, Job.finished_at).where(Job.id == job_id)
     (told,) = _all(tx, about)
     states = select(Batch.state, func.count()).where(Batch.job_id == job_id)
     outcomes = select(Failure.outcome, func.count()).where(Failure.job_id == job_id)

@@ -51,6 +51,7 @@ def fake_flickr_command(
         _write_links(links, world)
     settings = {
         "POPQ_FLICKR_API_URL": server.api_url,
+        "POPQ_FLICKR_OEMBED_URL": server.oembed_url,
         "POPQ_FLICKR_IMAGE_URL": server.image_url,
         "POPQ_FLICKR_KEYS": ",".join(f"{key}:{secret}" for key, secret in server.keys.items()),
     }

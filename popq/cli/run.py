@@ -13,6 +13,7 @@ from popq.cli import show
 from popq.cli.dataset import spec, split_options
 from popq.cli.lists import note_report, source_options
 from popq.cli.runs import judged, split_preset, train_options
+from popq.cli.work import via_option
 from popq.stages.ingest import Source
 
 
@@ -27,6 +28,7 @@ from popq.stages.ingest import Source
 @click.option("--name", default="main", show_default=True, help="The data set's name.")
 @split_options
 @train_options
+@via_option
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -35,7 +37,9 @@ from popq.stages.ingest import Source
     help="The report's file.",
 )
 @show.json_option
-def run_command(links: Path, name: str, report: Path, as_json: bool, **options: Any) -> None:
+def run_command(
+    links: Path, name: str, report: Path, via: str | None, as_json: bool, **options: Any
+) -> None:
     """Import, resolve, download, cut a data set, train, score and report, in one go.
 
     Each step is the one that its own command takes. Started again after a kill, it goes on where
@@ -50,9 +54,8 @@ def run_command(links: Path, name: str, report: Path, as_json: bool, **options: 
     ticker = show.Ticker()
     try:
         with open_rooms() as rooms:
-            summary = api.run_all(
-                rooms, source, wanted, preset, given | {"seed": wanted.seed}, on_progress=ticker
-            )
+            given["seed"] = wanted.seed
+            summary = api.run_all(rooms, source, wanted, preset, given, via=via, on_progress=ticker)
             from popq.report import page  # noqa: PLC0415 - loads matplotlib
 
             run = summary["run"]["id"]

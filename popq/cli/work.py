@@ -37,6 +37,14 @@ def _narrowed(command: Command) -> Command:
     return command
 
 
+#: The option of every command that resolves.
+via_option = click.option(
+    "--via",
+    type=click.Choice(["oembed"]),
+    help="Ask Flickr's oEmbed instead of the API: no key needed; titles and licences only.",
+)
+
+
 def _enqueued(command: Command) -> Command:
     """Add the options of a command that leaves work to workers."""
     for option in (
@@ -182,12 +190,13 @@ def _preview(
 
 @click.command()
 @_narrowed
+@via_option
 @show.json_option
 def resolve_command(as_json: bool, **options: Any) -> None:
     """Find the image URL of every listed photo through the Flickr API, here and now.
 
-    Needs POPQ_FLICKR_KEYS=key:secret. Keeps to the key's hourly budget; stop it at any time and
-    start it again. Photos that Flickr does not show any more leave with a reason.
+    Needs POPQ_FLICKR_KEYS=key:secret, or --via oembed. Keeps to the key's hourly budget; stop it
+    at any time and start it again. Photos that Flickr does not show any more leave with a reason.
     """
     _work("resolve", as_json, **options)
 
@@ -220,6 +229,7 @@ def score_command(as_json: bool, **options: Any) -> None:
     type=click.Choice(["download"]),
     help="Let a download job take up each batch as soon as it is resolved.",
 )
+@via_option
 @_enqueued
 def enqueue_resolve_command(**options: Any) -> None:
     """Leave resolving to workers: make a job, or add what is new to the active one.

@@ -7,6 +7,7 @@ It gives the image's address, title and licence; not the owner's NSID, views, da
 from __future__ import annotations
 
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ HOST: Final = "flickr-oembed"
 _MAX_CONNECTIONS = 32  # kept open for as many threads
 _REFUSALS = {
     HTTPStatus.NOT_FOUND: (Outcome.NOT_FOUND, "no such photo (deleted, private or never there)"),
+    HTTPStatus.GONE: (Outcome.NOT_FOUND, "no such photo (deleted, private or never there)"),
     HTTPStatus.UNAUTHORIZED: (Outcome.PRIVATE, "its owner does not let it be shown elsewhere"),
     HTTPStatus.FORBIDDEN: (Outcome.PRIVATE, "its owner does not let it be shown elsewhere"),
 }
@@ -41,6 +43,8 @@ class OEmbedClient:
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = USER_AGENT
+        # Without cookies nothing in it changes between calls, so threads may share it.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)

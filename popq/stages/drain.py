@@ -62,7 +62,10 @@ class Drain:
         self._crew.stop = event
 
     def stage(self, name: str, run_id: int | None) -> Stage:
-        """Return the stage, made once in this process; its hosts' rates are registered."""
+        """Return the stage, made once in this process; its hosts' rates are registered.
+
+        `name` may be another way to do it: `resolve-oembed`.
+        """
         with self._lock:
             if (name, run_id) not in self._made:
                 for other in [key for key in self._made if key[0] == name]:
@@ -82,7 +85,8 @@ class Drain:
             rows = [jobs.get(tx, found) for found in ids]
         for row in rows:
             try:
-                stage = self.stage(row.stage, row.run_id)
+                way = row.stage if row.via is None else f"{row.stage}-{row.via}"
+                stage = self.stage(way, row.run_id)
             except (Misconfigured, BadInput) as error:
                 if job is not None:
                     raise

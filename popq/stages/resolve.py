@@ -10,16 +10,19 @@ from popq.catalogue.batches import Move, WorkPhoto
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent
 from popq.flickr.client import FlickrClient, PhotoInfo
+from popq.flickr.oembed import OEmbedClient
 from popq.flickr.urls import image_url
 from popq.stages.batch import Result, each
 from popq.stages.permits import KeyRefused, Permits
 
 
-def ask(client: FlickrClient, flickr_id: int) -> PhotoInfo:
-    """Ask the API about a photo; `KeyRefused` names the key that must be taken out."""
+def ask(client: FlickrClient | OEmbedClient, flickr_id: int) -> PhotoInfo:
+    """Ask about a photo; `KeyRefused` names the key that must be taken out."""
     try:
         return client.photo_info(flickr_id)
     except Misconfigured as error:
+        if isinstance(client, OEmbedClient):  # there is no key to take out
+            raise
         raise KeyRefused(str(error), client.host) from error
 
 
@@ -31,18 +34,18 @@ class Resolve:
 
     def __init__(
         self,
-        clients: Mapping[str, FlickrClient],
+        clients: Mapping[str, FlickrClient | OEmbedClient],
         *,
         calls_per_hour: float,
         image_base: str,
         image_size: str,
     ) -> None:
-        """`clients` are the API keys' clients by the names of their rows in `hosts`."""
+        """`clients` by the names of their rows in `hosts`: one an API key, or oEmbed's alone."""
         if not clients:
             message = "There is no Flickr API key; set POPQ_FLICKR_KEYS=key:secret"
             raise Misconfigured(
                 f"{message} (keys need a Flickr Pro account; photos whose list rows are image"
-                " URLs need none)."
+                " URLs need none), or ask without one by --via oembed."
             )
         self._clients = clients
         self.rates = dict.fromkeys(clients, calls_per_hour)

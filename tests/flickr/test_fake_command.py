@@ -90,6 +90,7 @@ def test_json(folder):
         process.communicate(timeout=60)
     assert set(json.loads(text)) == {
         "POPQ_FLICKR_API_URL",
+        "POPQ_FLICKR_OEMBED_URL",
         "POPQ_FLICKR_IMAGE_URL",
         "POPQ_FLICKR_KEYS",
     }

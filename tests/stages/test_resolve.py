@@ -4,8 +4,8 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api, doctor
-from popq.errors import Misconfigured
-from popq.flickr.fake.faults import Fault, Faults
+from popq.errors import BadInput, Misconfigured
+from popq.flickr.fake.faults import Fault, Faults, Host
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
 from popq.flickr.fake.world import Fate
 
@@ -137,3 +137,46 @@ def test_limit_takes_the_first_photos_only(tmp_path):
         assert api.work(home.rooms, "resolve", limit=4, on_progress=quiet).moved == 4
         states = home.sql("SELECT state, count(*) FROM photos GROUP BY state ORDER BY state")
         assert states == [("listed", 5), ("resolved", 4)]
+
+
+def test_oembed_resolves_without_a_key_and_ends_photos_for_the_same_reasons(tmp_path):
+    world = small_world(4, fates=(Fate.REMOVED, Fate.PRIVATE, Fate.VIDEO))
+    with house(tmp_path, world, flickr_keys=None) as home:
+        take_in(home, tmp_path)
+        done = api.work(home.rooms, "resolve", via="oembed", on_progress=quiet)
+        assert (done.moved, done.exited) == (1, 3)
+        query = "SELECT state, reason, server, secret, title, owner FROM photos ORDER BY id"
+        *left, found = home.sql(query)
+        assert [row[:2] for row in left] == [
+            ("gone", "not_found"),
+            ("gone", "private"),
+            ("rejected", "video"),
+        ]
+        owner = world.photos[FIRST_ID + 21].owner  # from the list: oEmbed does not say
+        assert found == ("resolved", None, "65535", f"{3:010x}", "Photo 3", owner)
+        assert home.sql("SELECT name, per_hour FROM hosts") == [("flickr-oembed", 3_600_000)]
+        assert api.show_job(home.rooms, done.job)["via"] == "oembed"
+        assert api.work(home.rooms, "download", on_progress=quiet).moved == 1
+
+
+def test_a_job_that_asks_one_way_is_not_joined_by_another(tmp_path):
+    with house(tmp_path, small_world(3)) as home:
+        take_in(home, tmp_path)
+        made = home.rooms.enqueue("resolve", via="oembed", by="test")
+        with pytest.raises(BadInput, match="asks by oembed, so it cannot ask by the API"):
+            home.rooms.enqueue("resolve", by="test")
+        assert home.rooms.enqueue("resolve", via="oembed", by="test").job == made.job
+        while home.rooms.drain("resolve", "download").step():
+            pass
+        assert home.sql("SELECT state, via FROM jobs") == [("done", "oembed")]
+        assert set(home.flickr.counters()["kinds"]) == {"oembed"}
+
+
+def test_a_429_of_oembed_pauses_it_alone(tmp_path):
+    faults = Faults()
+    faults.throttle_for(0.3, host=Host.WWW, after_calls=2)
+    with house(tmp_path, small_world(6), faults, max_tries=1) as home:
+        take_in(home, tmp_path)
+        done = api.work(home.rooms, "resolve", via="oembed", on_progress=quiet)
+        assert (done.moved, done.failed_tries, done.left) == (6, 0, 0)
+        assert home.flickr.counters()["statuses"]["www"]["429"] >= 1
