@@ -30,7 +30,7 @@ from popq.catalogue.purge import Doomed
 from popq.catalogue.states import ACTIVE_JOBS, JobState, PhotoState
 from popq.catalogue.work import Filter
 from popq.errors import BadInput, Misconfigured, PopqError
-from popq.stages import dataset, ingest
+from popq.stages import dataset, ingest, stream
 from popq.stages import purge as purging
 from popq.stages.dataset import Spec
 from popq.stages.presence import Presence
@@ -135,18 +135,22 @@ def preview(
 
     The rate is the budget of the keys or of the image host; for scoring, what the last job did.
     Changes nothing and calls nobody. `per_second` and `seconds` are None where no rate is known.
+    Resolving has bounds of its calls, retries left out; the seconds are for a call a photo.
     """
     size, tries = BATCH_SIZES[stage], rooms.settings.max_tries
     if stage == "score":
         run_id = scored_run(rooms, run_id)
     with rooms.catalogue.read() as tx:
-        found = jobs.preview(
+        found, cut = jobs.preview(
             tx, stage, size=size, run_id=run_id, only=only, limit=limit, via=via, max_tries=tries
         )
     rate = _rate(rooms, stage, via)
     found = replace(found, photos=found.photos + after)
     seconds = None if rate is None else found.photos / rate
-    return {"stage": stage, **asdict(found), "per_second": rate, "seconds": seconds}
+    told = {"stage": stage, **asdict(found), "per_second": rate, "seconds": seconds}
+    if stage == "resolve":
+        told["fewest_calls"], told["most_calls"] = stream.bounds(cut)
+    return told
 
 
 def _rate(rooms: Rooms, stage: str, via: str | None) -> float | None:

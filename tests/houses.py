@@ -29,8 +29,12 @@ def jpeg(number, size=(300, 280)):
     return out.getvalue()
 
 
-def small_world(photos, owners=6, fates=()):
-    """Return a Flickr of `photos` photos; `fates` are those of the first ones."""
+def small_world(photos, owners=None, fates=()):
+    """Return a Flickr of `photos` photos; `fates` are those of the first ones.
+
+    By default no owner has more than four: each photo is asked for by itself.
+    """
+    owners = owners or max(6, -(-photos // 4))
     world = World()
     for number in range(photos):
         world.add(

@@ -45,7 +45,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from popq.catalogue import jobs, ranges, steps
+from popq.catalogue import jobs, owners, ranges, steps
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
 from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState, PhotoState
@@ -60,7 +60,11 @@ FINAL_AFTER: Final = {Outcome.CORRUPT: 3}
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One claimed batch: the photos of `lo..hi` that are work, until the lease runs out."""
+    """One claimed batch: the photos of `lo..hi` that are work, until the lease runs out.
+
+    `owner` is whose photos it holds alone, None for a plain range; see `owners`. `page` is the page
+    of theirs to ask for next (0: none), `got` how many of the batch's photos have moved.
+    """
 
     batch: int
     job: int
@@ -71,6 +75,9 @@ class Lease:
     term: int
     expiries: int
     only: Filter = field(default_factory=dict)
+    owner: str | None = None
+    page: int = 0
+    got: int = 0
 
     @property
     def suspect(self) -> bool:
@@ -144,7 +151,7 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
 
 
 @cache
-def take() -> ReturningUpdate[int, int, int, int, int]:
+def take() -> ReturningUpdate[*tuple[Any, ...]]:
     """Return the statement of a claim, of :job by :worker for :lease_s seconds.
 
     It is put together once; a test reads its plan on both databases.
@@ -176,7 +183,10 @@ def take() -> ReturningUpdate[int, int, int, int, int]:
             claimed=db_now(),
             expiries=Batch.expiries + expired,
         )
-        .returning(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries)
+        .returning(
+            *(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries),
+            *(Batch.owner, Batch.page, (Batch.moved + Batch.exited).label("got")),
+        )
     )
 
 
@@ -189,7 +199,9 @@ def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
         start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
         tx.execute(start.values(state=JobState.RUNNING))
     span, filter_ = (row.lo, row.hi), of.filter
-    return Lease(row.id, job, of.stage, of.run_id, *span, row.term, row.expiries, filter_)
+    counts = (row.term, row.expiries)
+    owner = (row.owner, row.page, row.got) if row.owner else ()
+    return Lease(row.id, job, of.stage, of.run_id, *span, *counts, filter_, *owner)
 
 
 def _halve(tx: Tx, lease: Lease) -> Lease | None:
@@ -208,9 +220,10 @@ def _halve(tx: Tx, lease: Lease) -> Lease | None:
     tx.execute(update(Batch).where(Batch.id == lease.batch).values(**kept, photos=photos))
     if upper:
         half = {**_range(upper), "job_id": lease.job, "photos": len(upper), "due": db_now()}
+        half |= {"owner": lease.owner or "", "page": 0}
         tx.execute(insert(Batch).values(half))
     # What it finished lies in no half's range any more.
-    jobs.hand_on(tx, job, lease.lo, lease.hi, None)
+    _hand_on(tx, job, lease, None)
     return dataclasses.replace(lease, lo=kept["lo"], hi=kept["hi"], expiries=kept["expiries"])
 
 
@@ -236,9 +249,11 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
 
     A photo whose tries in the job are used up is left out, unless `max_tries` is None.
     """
-    query = _load(lease.stage, lease.run_id, tuple(lease.only.items()))
-    tried = jobs.tries(tx, lease.job, lease.lo, lease.hi)
-    rows: Sequence[Any] = tx.execute(query, {"lo": lease.lo, "hi": lease.hi}).all()
+    keyed = lease.owner is not None
+    query = _load(lease.stage, lease.run_id, tuple(lease.only.items()), keyed=keyed)
+    rows: Sequence[Any] = tx.execute(query, _bounds(lease)).all()
+    of = [row[0] for row in rows] if keyed else None
+    tried = jobs.tries(tx, lease.job, lease.lo, lease.hi, of)
     photos = [WorkPhoto(*(*row, tried.get(row[0], {}))) for row in rows]
     if max_tries is None:
         return photos
@@ -249,23 +264,38 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
 _IN_RANGE: Final = Photo.id.between(bindparam("lo", type_=BigInteger), bindparam("hi"))
 
 
+def _bounds(lease: Lease) -> dict[str, Any]:
+    return {"lo": lease.lo, "hi": lease.hi, "job": lease.job, "owner": lease.owner}
+
+
+def _mine(stage: str, *, keyed: bool) -> ColumnElement[bool]:
+    owner = bindparam("owner", type_=Text) if keyed else None
+    return owners.mine(stage, bindparam("job", type_=BigInteger), owner)
+
+
 # Statements that every batch needs are put together once: that takes longer than to run them.
 @lru_cache(maxsize=64)
 def _load(
-    stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...]
+    stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], *, keyed: bool
 ) -> Select[int, int | None, str, str | None, str | None, str | None, str | None, str | None]:
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key)
-    work = work_of(stage, run_id, dict(only))
+    work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
     return select(*columns, *more).where(_IN_RANGE, work).order_by(Photo.id)
 
 
 @lru_cache(maxsize=64)
 def _count(
-    stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], job: int, max_tries: int
+    stage: str,
+    run_id: int | None,
+    only: tuple[tuple[str, Any], ...],
+    job: int,
+    max_tries: int,
+    *,
+    keyed: bool,
 ) -> Select[int, int]:
     untried = func.count(Photo.id).filter(~spent(job, max_tries))
-    work = work_of(stage, run_id, dict(only))
+    work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
     return select(func.count(Photo.id), untried).where(_IN_RANGE, work)
 
 
@@ -277,10 +307,12 @@ def settle(
     tally: Tally,
     *,
     lease_s: float,
+    page: int | None = None,
 ) -> JobState:
     """Record results and renew the lease by `lease_s` seconds, all or nothing.
 
     Moves exactly those photos that are still in the stage's start state, and counts no others.
+    `page` is the owner's page to ask for next, if that is another than before.
     Returns the job's state: a worker goes on only while its job is running. Raises `LeaseLost`
     before writing anything if the batch has a newer term.
     """
@@ -295,6 +327,12 @@ def settle(
     movable = _move(tx, lease.stage, moves)
     _uncount(tx, lease, [move for move in moves if move.photo not in movable])
     _note(tx, lease, failures)
+    if page is not None:
+        tx.execute(update(Batch).where(Batch.id == lease.batch).values(page=page))
+    forward = [move.photo for move in moves if move.state == FORWARD.get(lease.stage)]
+    if lease.owner is not None and movable.intersection(forward):
+        # Now, since which they are nobody knows later: its range says nothing.
+        jobs.hand_on_photos(tx, jobs.share(tx, lease.job), sorted(movable.intersection(forward)))
     return JobState(state)
 
 
@@ -376,7 +414,7 @@ def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -
     if job.state not in ACTIVE_JOBS:
         close(tx, lease, max_tries or 0)
     elif _put_down(tx, lease, _ready(in_s)):
-        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
+        _hand_on(tx, job, lease, max_tries)
 
 
 def close(tx: Tx, lease: Lease, max_tries: int) -> None:
@@ -387,15 +425,21 @@ def close(tx: Tx, lease: Lease, max_tries: int) -> None:
     so this ends.
     """
     job = jobs.share(tx, lease.job)
-    count = _count(job.stage, job.run_id, tuple(job.filter.items()), job.id, max_tries)
-    left, untried = tx.execute(count, {"lo": lease.lo, "hi": lease.hi}).one()
+    keyed, only = lease.owner is not None, tuple(job.filter.items())
+    count = _count(job.stage, job.run_id, only, job.id, max_tries, keyed=keyed)
+    left, untried = tx.execute(count, _bounds(lease)).one()
     if untried and job.state in ACTIVE_JOBS:
         put = _ready(0.0).values(photos=Batch.moved + Batch.exited + left)
     else:
         put = ranges.closing(left)
     if _put_down(tx, lease, put):
-        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
+        _hand_on(tx, job, lease, max_tries)
         jobs.finish_if_over(tx, lease.job, wait=False)
+
+
+def _hand_on(tx: Tx, job: Any, lease: Lease, max_tries: int | None) -> None:
+    if lease.owner is None:  # what an owner's batch moved was handed on at once
+        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
 
 
 def _ready(in_s: float) -> Update:

@@ -19,6 +19,7 @@ finds nothing open and ends it (`finish_if_over`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -143,20 +144,34 @@ def preview(
     limit: int | None = None,
     via: str | None = None,
     max_tries: int | None = None,
-) -> Enqueued:
-    """Return what `enqueue` would come to, errors included, and change nothing."""
+) -> tuple[Enqueued, list[tuple[str, int]]]:
+    """Return what `enqueue` would come to, errors included, and change nothing.
+
+    Beside it (owner or '', photos) of each batch that would be opened; see `owners`.
+    """
     asked = only or {}
     active = tx.execute(_active(stage, run_id)).one_or_none()
     work = work_of(stage, run_id, asked)
     if active is None:
-        gained = ranges.preview(tx, None, work, size=size, limit=limit)
-        return Enqueued(None, sum(gained), len(gained), new=bool(gained))
+        by_owner = _by_owner(stage, via)
+        gained = ranges.preview(tx, None, work, size=size, limit=limit, by_owner=by_owner)
+        return Enqueued(None, _sum(gained), len(gained), new=bool(gained)), gained
     only = _common(active, asked, limit, via)
-    joined = _Joined(active.id, stage, run_id, asked, only, active)
+    joined = _Joined(active.id, stage, run_id, asked, only, via, active)
     if max_tries is not None:
         work &= ~spent(active.id, max_tries)
     gained = ranges.preview(tx, active.id, work, size=size, limit=None)
-    return replace(joined.so_far(), photos=sum(gained), batches=len(gained))
+    found = replace(joined.so_far(), photos=_sum(gained), batches=len(gained))
+    return found, gained
+
+
+def _sum(gained: Sequence[tuple[str, int]]) -> int:
+    return sum(photos for _, photos in gained)
+
+
+def _by_owner(stage: str, via: str | None) -> bool:
+    """Return whether a new job has batches of owners: only the API lists an owner's photos."""
+    return stage == "resolve" and via is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +186,7 @@ class _Joined:
     run_id: int | None
     asked: Filter
     only: Filter
+    via: str | None
     was: Any
 
     def so_far(self) -> Enqueued:
@@ -204,11 +220,11 @@ def _join(tx: Tx, row: dict[str, Any], asked: Filter, limit: int | None) -> _Joi
             if active is None:
                 raise
         else:
-            return _Joined(job, stage, run_id, asked, asked, None)
+            return _Joined(job, stage, run_id, asked, asked, row["via"], None)
     only = _common(active, asked, limit, row["via"])
     tx.execute(update(Job).where(Job.id == active.id).values(filter=only))
     resume(tx, active.id)
-    return _Joined(active.id, stage, run_id, asked, only, active)
+    return _Joined(active.id, stage, run_id, asked, only, row["via"], active)
 
 
 def _common(active: Any, asked: Filter, limit: int | None, via: str | None) -> Filter:
@@ -236,7 +252,8 @@ def _grow(tx: Tx, joined: _Joined, size: int, limit: int | None, max_tries: int 
     work = work_of(joined.stage, joined.run_id, joined.asked)
     if not made.new and max_tries is not None:
         work &= ~spent(job, max_tries)
-    gained = ranges.grow(tx, job, work, size=size, limit=limit)
+    by_owner = made.new and _by_owner(joined.stage, joined.via)
+    gained = ranges.grow(tx, job, work, size=size, limit=limit, by_owner=by_owner)
     if made.widened or joined.asked != joined.only:
         ranges.recount(tx, job, work_of(joined.stage, joined.run_id, joined.only))
     return replace(made, photos=sum(gained), batches=len(gained))
@@ -267,6 +284,19 @@ def hand_on(tx: Tx, upstream: Any, lo: int, hi: int, max_tries: int | None) -> N
     if max_tries is not None:
         work &= ~spent(job.id, max_tries)
     ranges.grow(tx, job.id, work, size=HANDED_ON, within=(lo, hi))
+
+
+def hand_on_photos(tx: Tx, upstream: Any, photos: Sequence[int]) -> None:
+    """Open batches of the downstream job for these photos alone, if the upstream job streams.
+
+    For an owner's batch, whose range may reach over everybody's photos.
+    """
+    if upstream.then_id is None:
+        return
+    job = lock(tx, upstream.then_id)
+    if job.state in ACTIVE_JOBS:
+        work = work_of(job.stage, job.run_id, job.filter)
+        ranges.scatter(tx, job.id, work, photos, HANDED_ON)
 
 
 def find_active(tx: Tx, stage: str, run_id: int | None = None) -> int | None:
@@ -319,6 +349,11 @@ _UNHELD: Final = _GET.with_for_update(key_share=True, skip_locked=True)
 _GOES_ON: Final = select(
     exists().where(Batch.job_id == _MINE, Batch.state != literal_column("'done'"))
     | exists().where(Job.then_id == _MINE, Job.state.in_(ACTIVE_JOBS))
+)
+_TRIES_OF: Final = (
+    select(Failure.photo_id, Failure.outcome, func.count())
+    .where(Failure.job_id == _MINE, Failure.photo_id.in_(bindparam("photos", expanding=True)))
+    .group_by(Failure.photo_id, Failure.outcome)
 )
 _TRIES: Final = (
     select(Failure.photo_id, Failure.outcome, func.count())
@@ -409,10 +444,17 @@ def waits_for(tx: Tx, job: int) -> int | None:
     return paused[0] if paused and len(paused) == len(states) else None
 
 
-def tries(tx: Tx, job: int, lo: int, hi: int) -> dict[int, dict[str, int]]:
-    """Return the failed tries in the job of each photo in the range, by outcome."""
+def tries(
+    tx: Tx, job: int, lo: int, hi: int, photos: Sequence[int] | None = None
+) -> dict[int, dict[str, int]]:
+    """Return the failed tries in the job of each photo in the range, by outcome.
+
+    `photos` are the only ones in a wide range that matter.
+    """
     counts: dict[int, dict[str, int]] = {}
-    for photo, outcome, count in tx.execute(_TRIES, {"job": job, "lo": lo, "hi": hi}):
+    asked = {"lo": lo, "hi": hi} if photos is None else {"photos": list(photos)}
+    query = _TRIES if photos is None else _TRIES_OF
+    for photo, outcome, count in tx.execute(query, {"job": job, **asked}):
         counts.setdefault(photo, {})[outcome] = count
     return counts
 

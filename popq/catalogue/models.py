@@ -3,7 +3,8 @@
 Two kinds of time: columns named `*_at` are timestamps for people; `due`, `settled`, `leased_until`,
 `paused_until`, `rung` and the like are epoch seconds of the database's clock, since leases and
 pauses are arithmetic. A photo's row is written once per stage and no index covers what stages
-update, so that PostgreSQL can update in place.
+update, so that PostgreSQL can update in place; but for `owner`, which resolving writes only where
+the list did not name the owner, or another one.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Photo(Base):
         CheckConstraint(
             "state <> 'stored' OR (file_key IS NOT NULL AND sha256 IS NOT NULL)", "stored_has_file"
         ),
+        # For batches of one owner's photos, which may lie anywhere.
+        Index(None, "owner"),
         {"postgresql_with": {"fillfactor": 80}, "sqlite_autoincrement": True},
     )
 
@@ -229,10 +232,19 @@ class Batch(Base):
             sqlite_where=text("state <> 'done'"),
             postgresql_where=text("state <> 'done'"),
         ),
-        # One open batch a job and range: what an upstream job hands down twice is one batch.
+        # Who has batches in a job: few, and none but in a resolve job.
+        Index(
+            "ix_batches_owner",
+            "job_id",
+            "owner",
+            sqlite_where=text("owner <> ''"),
+            postgresql_where=text("owner <> ''"),
+        ),
+        # One open batch a job, owner and range: what an upstream job hands down twice is one batch.
         Index(
             "uq_batches_open_range",
             "job_id",
+            "owner",
             "lo",
             "hi",
             unique=True,
@@ -243,6 +255,10 @@ class Batch(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    #: Whose photos it holds alone; '' for those of everybody who has no batch in the job.
+    owner: Mapped[str] = mapped_column(server_default=text("''"))
+    #: The page of the owner's photos that is asked for next; 0 when no more are.
+    page: Mapped[int] = mapped_column(server_default=text("1"))
     lo: Mapped[int]
     hi: Mapped[int]
     photos: Mapped[int]

@@ -186,6 +186,9 @@ def _preview(
             f"{part['stage']}: {part['photos']:,} photos in {part['batches']:,} batches{joins}:"
             f" {takes}."
         )
+        if "most_calls" in part:
+            calls = f"{part['fewest_calls']:,} to {part['most_calls']:,}"
+            click.echo(f"  {calls} calls, as owners' pages show their photos or not.")
 
 
 @click.command()

@@ -15,7 +15,7 @@ from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
@@ -37,6 +37,7 @@ from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
 from popq.stages.streak import FAULTS, HostDown, Streak
+from popq.stages.stream import Turned
 
 log = structlog.get_logger()
 
@@ -80,6 +81,16 @@ class Stage(Protocol):
         """Yield what came of each photo, in any order."""
 
 
+@runtime_checkable
+class ByOwner(Protocol):
+    """A stage that also works batches of one owner's photos."""
+
+    def process_owner(
+        self, lease: Lease, photos: Sequence[WorkPhoto], permits: Permits
+    ) -> Generator[Result | Turned]:
+        """Yield what came of each photo, in any order, and each page that was turned."""
+
+
 def each(handle: Callable[[WorkPhoto], Result], photos: Sequence[WorkPhoto]) -> Iterator[Result]:
     """Yield what `handle` makes of each photo, its `Transient` and `Permanent` errors included."""
     for photo in photos:
@@ -105,6 +116,8 @@ class _Ledger:
         self.to_retry = False
         #: Whether the job still runs, as of the last settle: somebody may pause or cancel it.
         self.goes_on = True
+        #: The owner's page to ask for next, once one was turned.
+        self.page: int | None = None
         self._since = time.monotonic()
         # Whoever ends the process settles from a thread of its own.
         self._lock = threading.RLock()
@@ -176,13 +189,16 @@ class _Ledger:
             if self.scored and self.lease.run_id is not None:
                 wrote = scores.record(tx, self.lease.run_id, self.scored)
                 tally = replace(tally, moved=wrote)
-            state = batches.settle(tx, self.lease, self.moves, failures, tally, lease_s=lease_s)
+            state = batches.settle(
+                tx, self.lease, self.moves, failures, tally, lease_s=lease_s, page=self.page
+            )
             if self.moves:
                 for host in self.hosts:
                     hosts.calm(tx, host)
             if end is not None:
                 end(tx)
         self.goes_on = state in CLAIMABLE_JOBS
+        self.page = None
         self._since = now
         self._clear()
 
@@ -330,8 +346,11 @@ def _process(
     """Work through the photos; return the seconds after which the batch is due again, or None."""
     tried = {photo.id: photo.tries for photo in photos}
     unanswered = set(tried)
-    with closing(stage.process(photos, permits)) as results:
+    with closing(_results(stage, ledger.lease, photos, permits)) as results:
         for result in results:
+            if isinstance(result, Turned):
+                ledger.page = result.page
+                continue
             ledger.add(result, tried.get(result.photo, {}))
             if stage.rates:
                 _look_at_host(result, crew.streak(stage.name))
@@ -359,6 +378,14 @@ def _look_at_host(result: Result, streak: Streak) -> None:
         streak.answered()
     elif streak.failed(result.photo):
         raise HostDown(f"{FAULTS} photos in a row failed, the last: {result.message}")
+
+
+def _results(
+    stage: Stage, lease: Lease, photos: Sequence[WorkPhoto], permits: Permits
+) -> Generator[Result | Turned]:
+    if lease.owner is not None and isinstance(stage, ByOwner):
+        return stage.process_owner(lease, photos, permits)
+    return stage.process(photos, permits)
 
 
 def _end(ledger: _Ledger, back_in_s: float | None) -> None:

@@ -6,14 +6,15 @@ import datetime as dt
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 
-from popq.catalogue.batches import Move, WorkPhoto
+from popq.catalogue.batches import Lease, Move, WorkPhoto
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent
-from popq.flickr.client import FlickrClient, PhotoInfo
+from popq.flickr.client import FlickrClient, Page, PhotoInfo
 from popq.flickr.oembed import OEmbedClient
 from popq.flickr.urls import image_url
 from popq.stages.batch import Result, each
 from popq.stages.permits import KeyRefused, Permits
+from popq.stages.stream import Turned, walk
 
 
 def ask(client: FlickrClient | OEmbedClient, flickr_id: int) -> PhotoInfo:
@@ -56,11 +57,40 @@ class Resolve:
         """Yield each photo's move or failed try; one API call a photo."""
         yield from each(partial(self._one, permits), photos)
 
+    def process_owner(
+        self, lease: Lease, photos: Sequence[WorkPhoto], permits: Permits
+    ) -> Generator[Result | Turned]:
+        """Yield each photo of an owner's batch: by the owner's pages, the others one by one."""
+        left = {photo.flickr_id: photo for photo in photos if photo.flickr_id is not None}
+        said: dict[int, PhotoInfo] = {}
+
+        def move(photo: WorkPhoto) -> Move:
+            return self._move(photo, said[photo.id])
+
+        pages = walk(set(left), partial(self._page, permits, lease), lease.page, lease.got)
+        for infos, page in pages:
+            found = [left.pop(info.flickr_id) for info in infos]
+            said = {photo.id: info for photo, info in zip(found, infos, strict=True)}
+            yield from each(move, found)
+            yield Turned(page)
+        yield from self.process(list(left.values()), permits)
+
+    def _page(self, permits: Permits, lease: Lease, page: int) -> Page:
+        client = self._clients[permits.take()]
+        if isinstance(client, OEmbedClient) or lease.owner is None:
+            raise ValueError(f"batch {lease.batch} has no owner whose photos could be listed")
+        try:
+            return client.public_photos(lease.owner, page)
+        except Misconfigured as error:
+            raise KeyRefused(str(error), client.host) from error
+
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
         host = permits.take()
         if photo.flickr_id is None:
             raise ValueError(f"photo {photo.id} is none of Flickr's")
-        info = ask(self._clients[host], photo.flickr_id)
+        return self._move(photo, ask(self._clients[host], photo.flickr_id))
+
+    def _move(self, photo: WorkPhoto, info: PhotoInfo) -> Move:
         if info.media != "photo":
             raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
         posted = info.posted_at
@@ -70,7 +100,7 @@ class Resolve:
             "image_url": image_url(
                 self._image_base, info.server, info.flickr_id, info.secret, self._image_size
             ),
-            "owner": info.owner or photo.owner,
+            "owner": None if info.owner == photo.owner else info.owner,
             "title": info.title,
             "tags": " ".join(info.tags) or None,
             "views": info.views,
@@ -78,6 +108,7 @@ class Resolve:
             "taken_at": info.taken_at,
             "licence": info.licence,
         }
-        # What Flickr leaves out may be known from a file.
+        # What Flickr leaves out may be known from a file; an owner who is known is not written
+        # again, since there is an index of owners.
         values = {name: value for name, value in said.items() if value is not None}
         return Move(photo.id, PhotoState.RESOLVED, values=values)

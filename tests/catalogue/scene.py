@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +17,8 @@ from popq.catalogue.states import PhotoState
 from popq.errors import Outcome
 
 LEASE_S = 60.0
+#: Of no account's shape: none of them gets batches of their own.
+OWNERS = ("0@N00", "1@N00", "2@N00")
 DATASET = {
     "count": 1,
     "tiers": 2,
@@ -46,15 +48,17 @@ class Scene:
         with self.catalogue.begin() as tx:
             return tx.execute(insert(Photo).values(row).returning(Photo.id)).scalar_one()
 
-    def photos(self, count: int, state: str = "listed") -> list[int]:
-        """Insert photos with consecutive ids and return the ids."""
+    def photos(
+        self, count: int, state: str = "listed", owners: Sequence[str | None] = OWNERS
+    ) -> list[int]:
+        """Insert photos with consecutive ids, owner by owner in turn, and return the ids."""
         first = self._next_flickr_id()
         rows = [
             {
                 "flickr_id": first + n,
                 "page_url": f"https://www.flickr.com/photo.gne?id={first + n}",
                 "label": float(n),
-                "owner": f"{n % 3}@N00",
+                "owner": owners[n % len(owners)],
                 "state": state,
                 "image_url": None
                 if state == "listed"
