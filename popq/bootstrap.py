@@ -197,7 +197,10 @@ class Rooms:
             image_base=self.settings.flickr_image_url,
             image_size=self.settings.image_size,
             ask_again=AskAgain(
-                self.catalogue, self.flickr_clients, self.settings.flickr_calls_per_hour
+                self.catalogue,
+                self.flickr_clients,
+                self.settings.flickr_calls_per_hour,
+                self.settings.flickr_image_url,
             ),
         )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -15,15 +17,15 @@ from popq.catalogue.batches import Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
-from popq.flickr.client import FlickrClient, PhotoInfo
-from popq.flickr.urls import fallback, image_url
+from popq.flickr.client import FlickrClient
+from popq.flickr.urls import SIZES, fallback, image_url
 from popq.images import decode
 from popq.images.doubt import OWNERS, REFUSALS, Doubt
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import Result, each
-from popq.stages.permits import OutOfPermits, Permits
+from popq.stages.permits import KeyRefused, OutOfPermits, Permits
 from popq.stages.resolve import ask
 from popq.stats.moments import Moments, from_histogram
 
@@ -33,6 +35,18 @@ log = structlog.get_logger()
 _REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
 #: So many photos that were stored are asked for before the host's word is not believed.
 _WITNESSES: Final = 3
+#: Pixels on the long edge of the smallest size that is tried by rule: a photo that has none of
+#: them is no larger, so an original that is has another fault.
+_SMALL: Final = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where the API says that an image is; `url` is a size beyond those that are tried by rule."""
+
+    server: str
+    secret: str
+    url: str | None = None
 
 
 class AskAgain:
@@ -42,26 +56,60 @@ class AskAgain:
     """
 
     def __init__(
-        self, catalogue: Catalogue, clients: Mapping[str, FlickrClient], calls_per_hour: float
+        self,
+        catalogue: Catalogue,
+        clients: Mapping[str, FlickrClient],
+        calls_per_hour: float,
+        image_base: str,
     ) -> None:
         """`clients` are the API keys' clients by the names of their rows in `hosts`."""
         self._catalogue = catalogue
         self._clients = clients
         self._calls_per_hour = calls_per_hour
+        self._image_base = image_base
 
-    def __call__(self, photo: WorkPhoto, refusal: Permanent) -> PhotoInfo:
+    def __call__(self, photo: WorkPhoto, refusal: Permanent) -> Whereabouts:
         """Return where the image is now.
 
-        Raises `refusal` when it is where it was, the API's `Permanent` when the photo has left,
-        and `Transient` when no key can ask now.
+        A photo that is where it was, and has none of the sizes that are tried, may have others: one
+        more call says which (a tiny photo has its original and what is smaller). Raises `refusal`
+        when there is nothing new to try, the API's `Permanent` when the photo has left, and
+        `Transient` when no key can ask now.
         """
         moved = {Outcome.GONE, Outcome.PRIVATE}
         if not self._clients or photo.flickr_id is None or refusal.outcome not in moved:
             raise refusal
         info = ask(self._client(refusal), photo.flickr_id)
-        if (info.server, info.secret) == (photo.server, photo.secret):
+        if (info.server, info.secret) != (photo.server, photo.secret):
+            return Whereabouts(info.server, info.secret)
+        if refusal.outcome is not Outcome.GONE:
             raise refusal
-        return info
+        tried = {
+            image_url(self._image_base, info.server, photo.flickr_id, info.secret, size)
+            for size in SIZES
+        }
+        url = self._other_size(photo.flickr_id, tried, refusal)
+        if url is None:
+            raise refusal
+        return Whereabouts(info.server, info.secret, url)
+
+    def _other_size(self, flickr_id: int, tried: set[str], refusal: Permanent) -> str | None:
+        """Return the URL of the largest small whole size that was not tried, None without one."""
+        client = self._client(refusal)
+        try:
+            sizes = client.sizes(flickr_id)
+        except Misconfigured as error:
+            raise KeyRefused(str(error), client.host) from error
+        best = None
+        for size in sizes:  # ascending
+            path = urlsplit(size.source).path
+            url = f"{self._image_base}{path}"  # whatever host is named, the image host is asked
+            mine = PurePosixPath(path).name.startswith(f"{flickr_id}_")
+            small = max(size.width or 0, size.height or 0) <= _SMALL
+            whole = size.media == "photo" and "Square" not in size.label
+            if mine and small and whole and url not in tried:
+                best = url
+        return best
 
     def _client(self, refusal: Permanent) -> FlickrClient:
         for name, client in self._clients.items():
@@ -134,9 +182,13 @@ class Download:
         except Permanent as refusal:
             # Secrets change when a photo is replaced or hidden for a while: the URL is dead, the
             # photo may live. The API knows, and its word on a photo that left is better.
-            info = self._ask_again(photo, refusal)
-            news = {"server": info.server, "secret": info.secret}
-            url, fetched = self._fetch(permits, replace(photo, **news))
+            where = self._ask_again(photo, refusal)
+            news = {"server": where.server, "secret": where.secret}
+            if where.url is None:
+                url, fetched = self._fetch(permits, replace(photo, **news))
+            else:
+                permits.owe(HOST)
+                url, fetched = where.url, self._client.fetch(where.url)
         picture = decode.decode(io.BytesIO(fetched.data))
         if photo.flickr_id is not None:
             self._check_bytes(photo, fetched)

@@ -141,11 +141,14 @@ def test_limit_takes_the_first_photos_only(tmp_path):
 
 def test_oembed_resolves_without_a_key_and_ends_photos_for_the_same_reasons(tmp_path):
     world = small_world(4, fates=(Fate.REMOVED, Fate.PRIVATE, Fate.VIDEO))
+    world.photos[FIRST_ID + 21].licence = 4
     with house(tmp_path, world, flickr_keys=None) as home:
         take_in(home, tmp_path)
         done = api.work(home.rooms, "resolve", via="oembed", on_progress=quiet)
         assert (done.moved, done.exited) == (1, 3)
-        query = "SELECT state, reason, server, secret, title, owner FROM photos ORDER BY id"
+        query = (
+            "SELECT state, reason, server, secret, title, licence, owner FROM photos ORDER BY id"
+        )
         *left, found = home.sql(query)
         assert [row[:2] for row in left] == [
             ("gone", "not_found"),
@@ -153,7 +156,7 @@ def test_oembed_resolves_without_a_key_and_ends_photos_for_the_same_reasons(tmp_
             ("rejected", "video"),
         ]
         owner = world.photos[FIRST_ID + 21].owner  # from the list: oEmbed does not say
-        assert found == ("resolved", None, "65535", f"{3:010x}", "Photo 3", owner)
+        assert found == ("resolved", None, "65535", f"{3:010x}", "Photo 3", 4, owner)
         assert home.sql("SELECT name, per_hour FROM hosts") == [("flickr-oembed", 3_600_000)]
         assert api.show_job(home.rooms, done.job)["via"] == "oembed"
         assert api.work(home.rooms, "download", on_progress=quiet).moved == 1

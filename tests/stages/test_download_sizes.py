@@ -1,0 +1,92 @@
+"""A photo that has none of the sizes that are tried by rule: one more call says which it has."""
+
+from __future__ import annotations
+
+import pytest
+from houses import house, jpeg, quiet, small_world
+
+from popq import api
+from popq.errors import Outcome, Permanent
+from popq.flickr.fake.world import Fate
+from popq.stages.download import AskAgain, Download
+from popq.stages.drain import Drain
+
+INFO, SIZES = "flickr.photos.getInfo", "flickr.photos.getSizes"
+BY_RULE = ("_z", "_c", "_b", "", "_w", "_n")
+
+
+class WithoutSizes:
+    """An image client whose host lacks all the sizes that are tried by rule."""
+
+    def __init__(self, client):
+        self.client = client
+        self.asked = []
+
+    def fetch(self, url):
+        self.asked.append(url)
+        secret = url.rpartition("/")[2].removesuffix(".jpg").partition("_")[2]
+        if secret.partition("_")[2] in {size.removeprefix("_") for size in BY_RULE}:
+            raise Permanent("HTTP 404", outcome=Outcome.GONE, http_status=404)
+        return self.client.fetch(url)
+
+
+def downloaded(home):
+    """Download everything from a host without those sizes; return what was asked of it."""
+    rooms, settings = home.rooms, home.rooms.settings
+    images = WithoutSizes(rooms.image_client)
+    base, calls = settings.flickr_image_url, settings.flickr_calls_per_hour
+    stage = Download(
+        rooms.catalogue,
+        images,
+        rooms.store,
+        images_per_second=1000,
+        image_base=base,
+        image_size="z",
+        ask_again=AskAgain(rooms.catalogue, rooms.flickr_clients, calls, base),
+    )
+    job = rooms.enqueue("download", by="test").job
+    drain = Drain(rooms.catalogue, {"download": lambda run_id: stage}, rooms.pace, "w")
+    drain.run_job(job, 1, lambda progress: None)
+    return images.asked
+
+
+@pytest.mark.parametrize(("free_account", "kept", "width"), [(False, "o", 250), (True, "m", 240)])
+def test_a_tiny_photo_comes_as_its_original_or_the_largest_there_is(
+    tmp_path, free_account, kept, width
+):
+    world = small_world(2)
+    for number, photo in enumerate(world.photos.values()):
+        photo.image = lambda number=number: jpeg(number, size=(250, 200))
+        photo.free_account = free_account
+    with house(tmp_path, world) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        asked = downloaded(home)
+        rows = home.sql("SELECT state, width, image_url FROM photos")
+        assert [(state, size) for state, size, _ in rows] == [("stored", width)] * 2
+        assert all(f"_{kept}." in url for *_, url in rows)
+        assert len(asked) == 2 * (len(BY_RULE) + 1)
+        kinds = home.flickr.counters()["kinds"]
+        assert (kinds[INFO]["requests"], kinds[SIZES]["requests"]) == (4, 2)
+
+
+def test_a_photo_of_ordinary_size_is_not_fetched_as_its_huge_original(tmp_path):
+    with house(tmp_path, small_world(1)) as home:
+        next(iter(home.flickr.world.photos.values())).image = lambda: jpeg(1, size=(1600, 1200))
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        assert [url[-6:] for url in downloaded(home)][len(BY_RULE) :] == ["_m.jpg"]
+        assert home.sql("SELECT state, width FROM photos") == [("stored", 240)]
+
+
+def test_nobody_asks_for_sizes_before_a_404_nor_after_the_api_said_that_it_is_gone(tmp_path):
+    world = small_world(2)
+    with house(tmp_path, world) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        first, _ = world.photos.values()
+        first.fate = Fate.REMOVED
+        api.work(home.rooms, "download", on_progress=quiet)
+        states = home.sql("SELECT state, reason FROM photos ORDER BY id")
+        assert states == [("gone", "not_found"), ("stored", None)]
+        assert SIZES not in home.flickr.counters()["kinds"]
