@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
-from popq import __version__, api
+from popq import __version__, api, doctor
 from popq.bootstrap import Rooms
 from popq.catalogue.hosts import BURST_S
 from popq.errors import Misconfigured
@@ -88,7 +88,7 @@ def test_disabled_keys_are_taken_out_and_the_last_one_stops_the_stage(tmp_path):
         assert home.sql("SELECT count(*) FROM failures") == [(0,)]
         for key in KEYS:
             home.flickr.faults.enable_key(key)
-        api.check(home.rooms)
+        doctor.check(home.rooms)
         assert api.work(home.rooms, "resolve", on_progress=quiet).moved == 20
 
 
