@@ -48,7 +48,8 @@ def turn(catalogue: Catalogue, popq: bool) -> tuple[float, list]:
     with catalogue.begin() as tx:
         began = time.perf_counter()
         if popq:
-            jobs.enqueue(tx, "resolve", size=SIZE)
+            # Without batches of owners, which the peer does not make.
+            jobs.enqueue(tx, "resolve", size=SIZE, via="oembed")
         else:
             made = text("INSERT INTO jobs (stage) VALUES ('resolve') RETURNING id")
             tx.execute(text(PEER), {"job": tx.execute(made).scalar_one()})

@@ -44,7 +44,9 @@ def of_job(job: Any) -> Select[str]:
 
 def with_many(work: ColumnElement[bool]) -> Select[Any]:
     """Select the owners with many photos in the work of a job that is being made."""
-    many = select(Photo.owner).where(work, Photo.owner.like(_NSID)).group_by(Photo.owner)
+    # Sorted, not by the index of owners: to fetch each photo's row by it takes twice as long.
+    owner = func.coalesce(Photo.owner, PLAIN)
+    many = select(owner).where(work, Photo.owner.like(_NSID)).group_by(owner)
     return many.having(func.count() >= OWNER_AT_LEAST).correlate(None)
 
 

@@ -221,7 +221,8 @@ def _free(tx: Tx, cut: _Cut) -> Select[Any]:
     if cut.job is not None and tx.execute(covered).scalar_one():
         return _uncovered(cut)
     # A new job has no ranges to go round: to sweep over all photos would take three times as long.
-    found: Any = select(Photo.id.label("id"), _key(cut).label("owner"), literal(0).label("gap"))
+    key = _key(cut) if cut.by_owner else owners.PLAIN  # nobody has a batch yet
+    found: Any = select(Photo.id.label("id"), key.label("owner"), literal(0).label("gap"))
     if cut.within is not None:
         found = found.where(Photo.id.between(*cut.within))
     unswept: Select[Any] = found.where(cut.work)
