@@ -52,12 +52,13 @@ def ends(home):
     return home.sql("SELECT state, reason FROM photos ORDER BY id")
 
 
-def test_the_outage_of_a_list_leaves_every_photo_with_its_true_end(tmp_path):
+@pytest.mark.parametrize(("owners", "from_call"), [(100, 150), (20, 12)])
+def test_the_outage_of_a_list_leaves_every_photo_with_its_true_end(tmp_path, owners, from_call):
     """As in the list of 2021 of which 17 % were dead, and 1,193 of 1,200 failed in an outage."""
     fates = some_dead(400, 0.17)
-    outage = Rule(faults=AS_SEEN, name="outage", from_call=150, lasts_s=3.0)
+    outage = Rule(faults=AS_SEEN, name="outage", from_call=from_call, lasts_s=3.0)
     faults = Faults([outage])
-    with house(tmp_path, small_world(400, owners=40, fates=fates), faults, **HASTE) as home:
+    with house(tmp_path, small_world(400, owners=owners, fates=fates), faults, **HASTE) as home:
         take_in(home, tmp_path)
         done = api.work(home.rooms, "resolve", on_progress=quiet)
         assert (done.state, done.left) == (JobState.DONE, 0)
