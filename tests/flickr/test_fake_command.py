@@ -55,7 +55,7 @@ def test_it_serves_its_plan_until_it_is_stopped(folder, stop):
         said = [process.stderr.readline() for _ in range(2)]
         settings = dict(
             process.stdout.readline().removeprefix("export ").strip().split("=", 1)
-            for _ in range(3)
+            for _ in range(4)
         )
         calls = [
             requests.get(
