@@ -1,11 +1,11 @@
 """Do claim and settle move at least half the photos a second of bare UPDATEs of the same rows?
 
 1,000,000 photos, 8 processes, batches of 250, PostgreSQL. popq's side is the catalogue's claim,
-work, settle and close, called as `stages.batch` calls them, with a stage that does nothing: it says
-of each photo that it is resolved, with server, secret and URL. The peer is 8 connections that write
-the same values to the same rows, 250 at a time, by `UPDATE … FROM (SELECT unnest(…))` and nothing
-else, each statement its own transaction. Both on a table filled anew in a database of its own, one
-after the other. Settings of the server: server.py.
+work, settle and close, called as `stages.batch` calls them once it has seen that a batch is due,
+with a stage that does nothing: it says of each photo that it is resolved, with server, secret and
+URL. The peer is 8 connections that write the same values to the same rows, 250 at a time, by
+`UPDATE … FROM (SELECT unnest(…))` and nothing else, each statement its own transaction. Both on a
+table filled anew in a database of its own, one after the other. Settings of the server: server.py.
 
 Two more claims: the median claim of the last tenth of the batches takes at most 1.5 times that of
 the first tenth; and so it does while another transaction keeps its snapshot from before the first
@@ -73,8 +73,8 @@ def popq_worker(url: str, job: int, number: int, start, times) -> None:
         start.wait()
         while True:
             began = time.perf_counter()
-            with catalogue.begin() as tx:
-                lease = batches.claim(tx, job, f"bench:{number}", LEASE_S)
+            with catalogue.single() as tx:
+                lease = batches.claim_sound(tx, job, f"bench:{number}", LEASE_S)
             if lease is None:
                 with catalogue.begin() as tx:
                     jobs.finish_if_over(tx, job)

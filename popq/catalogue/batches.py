@@ -19,13 +19,15 @@ on its worker holds nothing beside it (`stages.alone`), so that no photo is blam
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Double,
     Select,
@@ -41,6 +43,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -63,7 +66,8 @@ class Lease:
     """One claimed batch: the photos of `lo..hi` that are work, until the lease runs out.
 
     `owner` is whose photos it holds alone, None for a plain range; see `owners`. `page` is the page
-    of theirs to ask for next (0: none), `got` how many of the batch's photos have moved.
+    of theirs to ask for next (0: none), `got` how many of the batch's photos have moved. `tried` is
+    whether any photo of the range had failed in the job when it was claimed.
     """
 
     batch: int
@@ -78,6 +82,7 @@ class Lease:
     owner: str | None = None
     page: int = 0
     got: int = 0
+    tried: bool = True
 
     @property
     def suspect(self) -> bool:
@@ -85,9 +90,10 @@ class Lease:
         return self.lo == self.hi and self.expiries > 0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkPhoto:
+class WorkPhoto(NamedTuple):
     """What a stage needs to know of a photo; `tries` are its failed ones in this job."""
+
+    # A tuple, as is `Move`: hundreds are made for each batch, at a third of a dataclass's cost.
 
     id: int
     flickr_id: int | None
@@ -100,8 +106,7 @@ class WorkPhoto:
     tries: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A photo's step to `state`, with the columns to write; `moments` are its exact sums.
 
     `note` is kept in `failures` beside the move: what the host said of a photo that left.
@@ -110,7 +115,7 @@ class Move:
     photo: int
     state: PhotoState
     reason: Outcome | None = None
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     moments: dict[str, int] | None = None
     note: Failed | None = None
 
@@ -136,13 +141,21 @@ class Tally:
     seconds: float = 0.0
 
 
+def claim_sound(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+    """Lease the job's first batch that is due and need not be halved, as `claim` does.
+
+    By one statement, so that it needs no transaction around it (`Catalogue.single`).
+    """
+    return _take(tx, take(sound=True), job, worker, lease_s)
+
+
 def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
     """Lease the job's first batch that is due; None when there is none or the job is paused.
 
     A batch whose lease ran out counts as due. One that ran out too often is halved here.
     """
     while True:
-        lease = _take(tx, job, worker, lease_s)
+        lease = _take(tx, take(), job, worker, lease_s)
         if lease is None or lease.expiries < POISON_EXPIRIES:
             return lease
         shortened = _halve(tx, lease)
@@ -151,10 +164,11 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
 
 
 @cache
-def take() -> ReturningUpdate[*tuple[Any, ...]]:
+def take(*, sound: bool = False) -> ReturningUpdate[*tuple[Any, ...]]:
     """Return the statement of a claim, of :job by :worker for :lease_s seconds.
 
-    It is put together once; a test reads its plan on both databases.
+    If `sound`, it passes over batches that would have to be halved. It is put together once; a test
+    reads its plan on both databases.
     """
     job = bindparam("job", type_=BigInteger)
     # Literals, not parameters: the partial index serves only a condition that it can recognise.
@@ -162,15 +176,18 @@ def take() -> ReturningUpdate[*tuple[Any, ...]]:
     # A subquery is evaluated once, so that the index can end the search at what is due.
     now = select(db_now()).scalar_subquery()
     claimable = exists().where(Job.id == job, Job.state.in_(CLAIMABLE_JOBS))
+    poisoned = (Batch.state == BatchState.LEASED) & (Batch.expiries >= POISON_EXPIRIES - 1)
+    wanted = ~poisoned if sound else true()
     first = (
         select(Batch.id)
-        .where(Batch.job_id == job, open_, Batch.due <= now, claimable)
+        .where(Batch.job_id == job, open_, Batch.due <= now, claimable, wanted)
         .order_by(Batch.due, Batch.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .cte("first")
     )
     expired = case((Batch.state == BatchState.LEASED, 1), else_=0)
+    in_batch = Failure.photo_id.between(Batch.lo, Batch.hi)
     return (
         update(Batch)
         .where(Batch.id == first.c.id)
@@ -186,22 +203,29 @@ def take() -> ReturningUpdate[*tuple[Any, ...]]:
         .returning(
             *(Batch.id, Batch.lo, Batch.hi, Batch.term, Batch.expiries),
             *(Batch.owner, Batch.page, (Batch.moved + Batch.exited).label("got")),
+            *(_of_job(name) for name in ("stage", "run_id", "filter")),
+            _of_job("state").label("job_state"),
+            exists().where(Failure.job_id == Batch.job_id, in_batch).label("tried"),
         )
     )
 
 
-def _take(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
-    row = tx.execute(take(), {"job": job, "worker": worker, "lease_s": lease_s}).one_or_none()
+def _of_job(name: str) -> Any:
+    """Return a column of a batch's job, for RETURNING."""
+    column = Job.__table__.c[name]
+    return select(column).where(Job.id == Batch.job_id).scalar_subquery().label(name)
+
+
+def _take(tx: Tx, take_: Any, job: int, worker: str, lease_s: float) -> Lease | None:
+    row = tx.execute(take_, {"job": job, "worker": worker, "lease_s": lease_s}).one_or_none()
     if row is None:
         return None
-    of = jobs.get(tx, job)
-    if of.state == JobState.QUEUED:
+    if row.job_state == JobState.QUEUED:
         start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
         tx.execute(start.values(state=JobState.RUNNING))
-    span, filter_ = (row.lo, row.hi), of.filter
-    counts = (row.term, row.expiries)
-    owner = (row.owner, row.page, row.got) if row.owner else ()
-    return Lease(row.id, job, of.stage, of.run_id, *span, *counts, filter_, *owner)
+    of = (row.stage, row.run_id, row.lo, row.hi, row.term, row.expiries, row.filter)
+    keyed = {"owner": row.owner or None, "page": row.page, "got": row.got}
+    return Lease(row.id, job, *of, **keyed, tried=row.tried)
 
 
 def _halve(tx: Tx, lease: Lease) -> Lease | None:
@@ -247,11 +271,14 @@ def _give_up(tx: Tx, lease: Lease, photo: int) -> None:
 def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
     """Return the batch's photos that are still work, by id.
 
-    A photo whose tries in the job are used up is left out, unless `max_tries` is None.
+    A photo whose tries in the job are used up is left out, unless `max_tries` is None. Tries that
+    its holder settles after the claim may not be among those that it returns.
     """
     keyed = lease.owner is not None
     query = _load(lease.stage, lease.run_id, tuple(lease.only.items()), keyed=keyed)
     rows: Sequence[Any] = tx.execute(query, _bounds(lease)).all()
+    if not lease.tried:
+        return [WorkPhoto(*(*row, {})) for row in rows]  # nobody tried, nobody can be used up
     of = [row[0] for row in rows] if keyed else None
     tried = jobs.tries(tx, lease.job, lease.lo, lease.hi, of)
     photos = [WorkPhoto(*(*row, tried.get(row[0], {}))) for row in rows]
@@ -260,17 +287,17 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
     return [photo for photo in photos if not used_up(photo.tries, max_tries)]
 
 
-#: The photos of :lo to :hi.
-_IN_RANGE: Final = Photo.id.between(bindparam("lo", type_=BigInteger), bindparam("hi"))
+#: The photos of :b_lo to :b_hi.
+_IN_RANGE: Final = Photo.id.between(bindparam("b_lo", type_=BigInteger), bindparam("b_hi"))
 
 
 def _bounds(lease: Lease) -> dict[str, Any]:
-    return {"lo": lease.lo, "hi": lease.hi, "job": lease.job, "owner": lease.owner}
+    return {"b_lo": lease.lo, "b_hi": lease.hi, "b_job": lease.job, "b_owner": lease.owner}
 
 
 def _mine(stage: str, *, keyed: bool) -> ColumnElement[bool]:
-    owner = bindparam("owner", type_=Text) if keyed else None
-    return owners.mine(stage, bindparam("job", type_=BigInteger), owner)
+    owner = bindparam("b_owner", type_=Text) if keyed else None
+    return owners.mine(stage, bindparam("b_job", type_=BigInteger), owner)
 
 
 # Statements that every batch needs are put together once: that takes longer than to run them.
@@ -285,7 +312,7 @@ def _load(
 
 
 @lru_cache(maxsize=64)
-def _count(
+def _close(
     stage: str,
     run_id: int | None,
     only: tuple[tuple[str, Any], ...],
@@ -293,10 +320,32 @@ def _count(
     max_tries: int,
     *,
     keyed: bool,
-) -> Select[int, int]:
-    untried = func.count(Photo.id).filter(~spent(job, max_tries))
-    work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
-    return select(func.count(Photo.id), untried).where(_IN_RANGE, work)
+) -> ReturningUpdate[bool]:
+    """Return the statement that closes :b_batch, or readies it if :goes_on and it has work.
+
+    It returns whether the job has other batches open, or another job that hands on to it.
+    """
+    is_work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
+    untried = func.count(Photo.id).filter(~spent(job, max_tries)).label("untried")
+    of = bindparam("b_batch", type_=BigInteger).label("batch")
+    count = select(of, func.count(Photo.id).label("left"), untried)
+    found = count.where(_IN_RANGE, is_work).cte("found")
+    again = (found.c.untried > 0) & bindparam("goes_on", type_=Boolean)
+    values = {
+        "state": case((again, BatchState.READY), else_=BatchState.DONE),
+        "worker": None,
+        "due": case((again, db_now()), else_=Batch.due),
+        "photos": Batch.moved + Batch.exited + found.c.left,
+        "left": case((again, Batch.left), else_=found.c.left),
+    }
+    put = update(Batch).where(Batch.id == found.c.batch, *_held()).values(values)
+    return put.returning(jobs.goes_on_without(Batch.id, Batch.job_id))
+
+
+def _held() -> tuple[ColumnElement[bool], ...]:
+    """Whether the batch :b_batch is still in the hands of the claim :b_term."""
+    mine = (Batch.id == bindparam("b_batch"), Batch.term == bindparam("b_term"))
+    return (*mine, Batch.state == BatchState.LEASED)
 
 
 def settle(
@@ -345,9 +394,7 @@ def _renew(*, gets_on: bool) -> ReturningUpdate[str]:
         values["expiries"] = literal(0)  # a worker that gets on is not killed by its photos
         values["settled"] = db_now()
     job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
-    mine = (Batch.id == bindparam("b_batch"), Batch.term == bindparam("b_term"))
-    renew = update(Batch).where(*mine, Batch.state == BatchState.LEASED).values(values)
-    return renew.returning(job_state)
+    return update(Batch).where(*_held()).values(values).returning(job_state)
 
 
 def _note(tx: Tx, lease: Lease, failures: Sequence[Failed]) -> None:
@@ -385,24 +432,21 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
     """Move the photos that are still in the stage's start state; return which those were."""
     if not moves:
         return set()
-    start = START[stage]
-    movable = steps.lock(tx, start, [move.photo for move in moves])
-    groups: dict[tuple[PhotoState, Outcome | None], dict[int, dict[str, Any]]] = {}
-    moments = []
+    groups: dict[steps.Step, dict[int, Mapping[str, Any]]] = {}
     for move in moves:
-        if move.photo not in movable:
-            continue
         groups.setdefault((move.state, move.reason), {})[move.photo] = move.values
-        if move.moments is not None:
-            moments.append({"photo_id": move.photo, **move.moments})
-    for to, values in groups.items():
-        steps.write(tx, start, to, values)
+    moved = steps.move(tx, START[stage], groups)
+    moments = [
+        {"photo_id": move.photo, **move.moments}
+        for move in moves
+        if move.moments is not None and move.photo in moved
+    ]
     if moments:
         # A photo that lost its file and is stored again has sums of the lost one.
         again = [row["photo_id"] for row in moments]
         tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(again)))
         tx.execute(insert(PhotoMoments), moments)
-    return movable
+    return moved
 
 
 def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -> None:
@@ -426,14 +470,13 @@ def close(tx: Tx, lease: Lease, max_tries: int) -> None:
     """
     job = jobs.share(tx, lease.job)
     keyed, only = lease.owner is not None, tuple(job.filter.items())
-    count = _count(job.stage, job.run_id, only, job.id, max_tries, keyed=keyed)
-    left, untried = tx.execute(count, _bounds(lease)).one()
-    if untried and job.state in ACTIVE_JOBS:
-        put = _ready(0.0).values(photos=Batch.moved + Batch.exited + left)
-    else:
-        put = ranges.closing(left)
-    if _put_down(tx, lease, put):
-        _hand_on(tx, job, lease, max_tries)
+    put = _close(job.stage, job.run_id, only, job.id, max_tries, keyed=keyed)
+    of = {"b_batch": lease.batch, "b_term": lease.term, "goes_on": job.state in ACTIVE_JOBS}
+    goes_on = tx.execute(put, of | _bounds(lease)).scalar_one_or_none()
+    if goes_on is None:
+        return  # it is not in our hands
+    _hand_on(tx, job, lease, max_tries)
+    if not goes_on:
         jobs.finish_if_over(tx, lease.job, wait=False)
 
 

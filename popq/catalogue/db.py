@@ -9,6 +9,7 @@ only one.
 from __future__ import annotations
 
 import datetime as dt
+import select
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -148,6 +149,17 @@ class Catalogue:
         if not create:
             self._must_exist()
         with _errors_of(self), self._writer.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def single(self) -> Iterator[Tx]:
+        """Open a connection for writing statements of which each is a transaction by itself.
+
+        That saves PostgreSQL two round trips of three. On SQLite it is `begin`.
+        """
+        self._must_exist()
+        engine = self._writer if self.is_sqlite else self._reader
+        with _errors_of(self), engine.begin() as tx:
             yield tx
 
     @contextmanager
@@ -271,8 +283,24 @@ def _postgresql_engine(url: URL, name: str) -> Engine:
     options = " ".join(f"-c {setting}={value}" for setting, value in _SESSION.items())
     asked = {**_CONNECT, "application_name": name, "options": options}
     asked = {key: value for key, value in asked.items() if key not in url.query}
-    # As many connections as threads; the ping notices one that a restart has cut.
-    return create_engine(url, pool_pre_ping=True, max_overflow=-1, connect_args=asked)
+    # As many connections as threads.
+    engine = create_engine(url, max_overflow=-1, connect_args=asked)
+
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(connection: Any, *pooled: object) -> None:
+        # A server that is stopped says good-bye, which lies there unread: so a connection that a
+        # restart has cut is known without asking. To ask each time would take every fifth round
+        # trip of a batch.
+        del pooled
+        try:
+            look = select.poll()
+            look.register(connection, select.POLLIN)
+            if look.poll(0):
+                engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    return engine
 
 
 def _sqlite_engine(url: URL, begin: str) -> Engine:

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     bindparam,
     delete,
     exists,
@@ -35,6 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 
 from popq.catalogue import ranges
 from popq.catalogue.db import Tx, db_now
@@ -433,6 +435,13 @@ def finish_if_over(tx: Tx, job: int, *, wait: bool = True) -> bool:
 
 def _goes_on(tx: Tx, job: int) -> bool:
     return bool(tx.execute(_GOES_ON, {"job": job}).scalar_one())
+
+
+def goes_on_without(batch: Any, job: Any) -> ColumnElement[bool]:
+    """Return the condition that the job has an open batch beside this one, or is handed on to."""
+    other = aliased(Batch)
+    open_ = (other.job_id == job) & (other.state != literal_column("'done'")) & (other.id != batch)
+    return exists().where(open_) | exists().where(Job.then_id == job, Job.state.in_(ACTIVE_JOBS))
 
 
 def waits_for(tx: Tx, job: int) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -39,37 +39,47 @@ from popq.errors import Outcome
 _STAMPS: Final = {PhotoState.RESOLVED: "resolved_at", PhotoState.STORED: "stored_at"}
 _columns: Final = Photo.__table__.c
 
-
-def lock(tx: Tx, start: PhotoState, photos: Sequence[int]) -> set[int]:
-    """Lock those of the photos that are in the state, in order of ids, and return their ids."""
-    if tx.dialect.name == "postgresql":
-        return set(tx.execute(lock_many(start), {"ids": list(photos)}).scalar_one() or ())
-    still = select(Photo.id).where(Photo.id.in_(photos), Photo.state == start)
-    return set(tx.execute(still).scalars())
+#: Where a photo goes, and why if it leaves.
+Step = tuple[PhotoState, Outcome | None]
+#: Columns to write, by the photo's id.
+Values = Mapping[int, Mapping[str, Any]]
 
 
-def write(
-    tx: Tx,
-    start: PhotoState,
-    to: tuple[PhotoState, Outcome | None],
-    values: Mapping[int, Mapping[str, Any]],
-) -> None:
-    """Bring photos from the state `start` to another, for a reason if they leave.
+def move(tx: Tx, start: PhotoState, groups: Mapping[Step, Values]) -> set[int]:
+    """Bring photos from the state `start` to others; return those of them that were in it.
 
-    `values` are the columns to write beside, by the photo's id. A photo that is not in the state
-    any more is left alone.
+    `groups` are the columns to write beside, by the photo's id, of each step that photos take. A
+    photo that is not in the state any more is left alone.
     """
-    groups: dict[tuple[str, ...], list[int]] = {}
+    everybody = set().union(*groups.values())
+    if tx.dialect.name != "postgresql":
+        still = select(Photo.id).where(Photo.id.in_(everybody), Photo.state == start)
+        everybody = set(tx.execute(still).scalars())
+    parts = [(to, *part) for to, values in groups.items() for part in _alike(values, everybody)]
+    if tx.dialect.name != "postgresql":
+        for to, names, ids in parts:
+            of = groups[to]
+            each = [{"b_id": p} | {f"b_{name}": of[p][name] for name in names} for p in ids]
+            tx.execute(_move_one(start, to, names), each)
+        return everybody
+    if len(parts) > 1:
+        # Each part locks its own in order, but the parts would one after the other.
+        tx.execute(lock_many(start), {"ids": sorted(everybody)})
+    moved: set[int] = set()
+    for to, names, ids in parts:
+        rows = [{**groups[to][photo], "id": photo} for photo in ids]
+        text = json.dumps(rows, default=dt.datetime.isoformat)
+        moved.update(tx.execute(move_many(start, to, names), {"rows": text}).scalar_one() or ())
+    return moved
+
+
+def _alike(values: Values, there: set[int]) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Part photos by the columns that are written."""
+    parts: dict[tuple[str, ...], list[int]] = {}
     for photo, written in values.items():
-        groups.setdefault(tuple(written), []).append(photo)
-    for names, ids in groups.items():
-        if tx.dialect.name == "postgresql":
-            rows = [{**values[photo], "id": photo} for photo in ids]
-            text = json.dumps(rows, default=dt.datetime.isoformat)
-            tx.execute(write_many(start, to, names), {"rows": text})
-        else:
-            each = [{"b_id": p} | {f"b_{name}": values[p][name] for name in names} for p in ids]
-            tx.execute(_write_one(start, to, names), each)
+        if photo in there:
+            parts.setdefault(tuple(written), []).append(photo)
+    return list(parts.items())
 
 
 # Statements are made once each: to put one together takes longer than to run it.
@@ -77,35 +87,41 @@ def write(
 
 @cache
 def lock_many(start: PhotoState) -> Any:
-    """Return PostgreSQL's statement of `lock`; a test reads its plan."""
+    """Return PostgreSQL's statement that locks photos :ids in order; a test reads its plan."""
     chosen = Photo.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
     still = select(Photo.id).where(chosen, Photo.state == start).order_by(Photo.id)
-    locked = still.with_for_update(key_share=True).subquery()
-    return select(func.array_agg(locked.c.id))  # one row is read faster than hundreds
+    return select(func.count()).select_from(still.with_for_update(key_share=True).subquery())
 
 
 @cache
-def write_many(
-    start: PhotoState, to: tuple[PhotoState, Outcome | None], names: tuple[str, ...]
-) -> Update:
-    """Return PostgreSQL's statement of `write` for one group; a test reads its plan."""
+def move_many(start: PhotoState, to: Step, names: tuple[str, ...]) -> Any:
+    """Return PostgreSQL's statement that moves photos by :rows; a test reads its plan.
+
+    It locks those that are in the state, in order, writes them, and returns their ids.
+    """
     rows = func.json_to_recordset(cast(bindparam("rows", type_=Text), JSON))
     kinds = [_columns[name] for name in ("id", *names)]
     given = rows.table_valued(*(column(kind.name, kind.type) for kind in kinds))
     given = given.render_derived(name="given", with_types=True)
-    return _step(start, to, {name: given.c[name] for name in names}, given.c.id)
+    locked = (
+        select(given)
+        .join(Photo, Photo.id == given.c.id)
+        .where(Photo.state == start)
+        .order_by(Photo.id)
+        .with_for_update(of=Photo, key_share=True)
+        .cte("locked")
+    )
+    step = _step(start, to, {name: locked.c[name] for name in names}, locked.c.id)
+    moved = step.returning(Photo.id).cte("moved")
+    return select(func.array_agg(moved.c.id))  # one row is read faster than hundreds
 
 
 @cache
-def _write_one(
-    start: PhotoState, to: tuple[PhotoState, Outcome | None], names: tuple[str, ...]
-) -> Update:
+def _move_one(start: PhotoState, to: Step, names: tuple[str, ...]) -> Update:
     return _step(start, to, {name: bindparam(f"b_{name}") for name in names}, bindparam("b_id"))
 
 
-def _step(
-    start: PhotoState, to: tuple[PhotoState, Outcome | None], columns: dict[str, Any], photo: Any
-) -> Update:
+def _step(start: PhotoState, to: Step, columns: dict[str, Any], photo: Any) -> Update:
     state, reason = to
     written: dict[str, Any] = {**columns, "state": state, "reason": reason}
     if state in _STAMPS:

@@ -241,6 +241,10 @@ def work_one(
         return False
 
     def claim() -> Lease | None:
+        with catalogue.single() as tx:
+            lease = batches.claim_sound(tx, job, crew.worker, pace.lease_s)
+        if lease is not None:
+            return lease
         with catalogue.begin() as tx:
             return batches.claim(tx, job, crew.worker, pace.lease_s)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -185,7 +185,7 @@ class Download:
             where = self._ask_again(photo, refusal)
             news = {"server": where.server, "secret": where.secret}
             if where.url is None:
-                url, fetched = self._fetch(permits, replace(photo, **news))
+                url, fetched = self._fetch(permits, photo._replace(**news))
             else:
                 permits.owe(HOST)
                 url, fetched = where.url, self._client.fetch(where.url)

@@ -86,6 +86,11 @@ class Scene:
             return jobs.enqueue(tx, stage, size=size, **options)
 
     def claim(self, job: int, worker: str = "w1", lease_s: float = LEASE_S) -> Lease | None:
+        """Claim a batch as the engine does."""
+        with self.catalogue.single() as tx:
+            lease = batches.claim_sound(tx, job, worker, lease_s)
+        if lease is not None:
+            return lease
         with self.catalogue.begin() as tx:
             return batches.claim(tx, job, worker, lease_s)
 

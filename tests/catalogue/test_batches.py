@@ -245,6 +245,20 @@ def test_a_poisonous_batch_is_halved_down_to_the_photo_that_kills(scene):
     assert scene.scalar("SELECT sum(photos) FROM batches") == len(photos)
 
 
+def test_a_batch_that_must_be_halved_waits_for_those_that_need_not(scene):
+    poisonous, sound = scene.photos(2)
+    job = scene.enqueue(size=1).job
+    scene.do(
+        "UPDATE batches SET state = 'leased', worker = 'dead', expiries = 2, due = 0 WHERE lo = :p",
+        p=poisonous,
+    )
+    assert scene.claim(job).lo == sound
+    with scene.catalogue.single() as tx:
+        assert batches.claim_sound(tx, job, "w1", LEASE_S) is None
+    assert scene.claim(job) is None
+    assert scene.rows("SELECT state FROM photos WHERE id = :p", p=poisonous) == [("rejected",)]
+
+
 def test_a_lone_photo_needs_three_expiries_of_its_own(scene):
     (photo,) = scene.photos(1)
     job = scene.enqueue().job
@@ -291,7 +305,8 @@ def plan(catalogue, statement, **given) -> str:
     return found
 
 
-def test_a_claim_reads_the_front_of_the_partial_index_only(scene):
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_claim_reads_the_front_of_the_partial_index_only(scene, sound):
     scene.photos(1)
     job = scene.enqueue().job
     many = (
@@ -302,7 +317,7 @@ def test_a_claim_reads_the_front_of_the_partial_index_only(scene):
     )
     scene.do(many, job=job)
     scene.do("ANALYZE")
-    found = plan(scene.catalogue, batches.take(), job=job, worker="w1", lease_s=LEASE_S)
+    found = plan(scene.catalogue, batches.take(sound=sound), job=job, worker="w1", lease_s=LEASE_S)
     assert "ix_batches_open" in found, found
     if scene.catalogue.is_sqlite:
         assert "ix_batches_open (job_id=? AND due<?)" in found, found
@@ -326,8 +341,8 @@ def test_a_settle_reads_and_writes_its_own_photos_only(postgres):
     mine = list(range(1001, 1251))
     locked = plan(postgres, steps.lock_many(PhotoState.LISTED), ids=mine)
     rows = json.dumps([{"id": photo, "image_url": f"https://x/{photo}.jpg"} for photo in mine])
-    write = steps.write_many(PhotoState.LISTED, (PhotoState.RESOLVED, None), ("image_url",))
-    written = plan(postgres, write, rows=rows)
+    move = steps.move_many(PhotoState.LISTED, (PhotoState.RESOLVED, None), ("image_url",))
+    written = plan(postgres, move, rows=rows)
     for found in (locked, written):
         assert "pk_photos" in found, found
         assert "Seq Scan" not in found, found

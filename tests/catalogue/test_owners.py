@@ -119,7 +119,10 @@ def test_tries_are_those_of_the_owners_photos(scene):
     ids = scene.photos(12, owners=(ANN, BOB))
     job = scene.enqueue(size=20).job
     ann = scene.claim(job)
+    scene.claim(job)
     scene.settle(ann, failures=[Failed(ids[0], Outcome.TRANSIENT, "reset")])
+    scene.hand_back(ann)
+    ann = scene.claim(job)
     with scene.catalogue.read() as tx:
         assert next(photo.tries for photo in batches.work(tx, ann, 4)) == {"transient": 1}
     assert scene.work(ann, max_tries=1) == ids[2::2]
