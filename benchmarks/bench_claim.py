@@ -30,7 +30,7 @@ from contextlib import ExitStack, closing
 import psycopg
 from server import database, postgres
 
-from popq.catalogue import batches, jobs, migrate
+from popq.catalogue import batches, claims, jobs, migrate
 from popq.catalogue.batches import Move, Tally
 from popq.catalogue.db import Catalogue
 from popq.catalogue.states import PhotoState
@@ -74,7 +74,7 @@ def popq_worker(url: str, job: int, number: int, start, times) -> None:
         while True:
             began = time.perf_counter()
             with catalogue.single() as tx:
-                lease = batches.claim_sound(tx, job, f"bench:{number}", LEASE_S)
+                lease = claims.claim_sound(tx, job, f"bench:{number}", LEASE_S)
             if lease is None:
                 with catalogue.begin() as tx:
                     jobs.finish_if_over(tx, job)

@@ -19,7 +19,7 @@ from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
-from popq.catalogue import batches, hosts, jobs, scores
+from popq.catalogue import batches, claims, hosts, jobs, scores
 from popq.catalogue.batches import Failed, Lease, Move, Tally, WorkPhoto
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.scores import Scored
@@ -242,11 +242,11 @@ def work_one(
 
     def claim() -> Lease | None:
         with catalogue.single() as tx:
-            lease = batches.claim_sound(tx, job, crew.worker, pace.lease_s)
+            lease = claims.claim_sound(tx, job, crew.worker, pace.lease_s)
         if lease is not None:
             return lease
         with catalogue.begin() as tx:
-            return batches.claim(tx, job, crew.worker, pace.lease_s)
+            return claims.claim(tx, job, crew.worker, pace.lease_s)
 
     def put_off(lease: Lease) -> None:
         with catalogue.begin() as tx:

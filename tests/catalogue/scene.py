@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from popq.catalogue import batches, datasets, jobs, runs
+from popq.catalogue import batches, claims, datasets, jobs, runs
 from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Catalogue, bulk_insert, db_now
 from popq.catalogue.models import Base, Member, Photo, PhotoMoments
@@ -88,11 +88,11 @@ class Scene:
     def claim(self, job: int, worker: str = "w1", lease_s: float = LEASE_S) -> Lease | None:
         """Claim a batch as the engine does."""
         with self.catalogue.single() as tx:
-            lease = batches.claim_sound(tx, job, worker, lease_s)
+            lease = claims.claim_sound(tx, job, worker, lease_s)
         if lease is not None:
             return lease
         with self.catalogue.begin() as tx:
-            return batches.claim(tx, job, worker, lease_s)
+            return claims.claim(tx, job, worker, lease_s)
 
     def work(self, lease: Lease, max_tries: int | None = 4) -> list[int]:
         with self.catalogue.read() as tx:

@@ -7,7 +7,7 @@ import json
 import pytest
 from catalogue.scene import LEASE_S, Scene, at_once, resolved, stored
 
-from popq.catalogue import batches, jobs, steps
+from popq.catalogue import batches, claims, jobs, steps
 from popq.catalogue.batches import Failed, Move, Tally
 from popq.catalogue.states import JobState, PhotoState
 from popq.errors import LeaseLost, Outcome
@@ -254,7 +254,7 @@ def test_a_batch_that_must_be_halved_waits_for_those_that_need_not(scene):
     )
     assert scene.claim(job).lo == sound
     with scene.catalogue.single() as tx:
-        assert batches.claim_sound(tx, job, "w1", LEASE_S) is None
+        assert claims.claim_sound(tx, job, "w1", LEASE_S) is None
     assert scene.claim(job) is None
     assert scene.rows("SELECT state FROM photos WHERE id = :p", p=poisonous) == [("rejected",)]
 
@@ -262,7 +262,7 @@ def test_a_batch_that_must_be_halved_waits_for_those_that_need_not(scene):
 def test_a_lone_photo_needs_three_expiries_of_its_own(scene):
     (photo,) = scene.photos(1)
     job = scene.enqueue().job
-    for expiries in range(batches.POISON_EXPIRIES):
+    for expiries in range(claims.POISON_EXPIRIES):
         lease = scene.claim(job)
         assert lease.expiries == expiries
         scene.expire(lease)
@@ -274,7 +274,7 @@ def test_a_lone_photo_needs_three_expiries_of_its_own(scene):
 def test_a_killer_in_scoring_stays_stored_and_is_left(scene):
     (photo,) = scene.photos(1, "stored")
     job = scene.enqueue("score", run_id=scene.run(done=True)).job
-    for _ in range(batches.POISON_EXPIRIES):
+    for _ in range(claims.POISON_EXPIRIES):
         scene.expire(scene.claim(job))
     assert scene.claim(job) is None
     assert scene.states() == {photo: "stored"}
@@ -317,7 +317,7 @@ def test_a_claim_reads_the_front_of_the_partial_index_only(scene, sound):
     )
     scene.do(many, job=job)
     scene.do("ANALYZE")
-    found = plan(scene.catalogue, batches.take(sound=sound), job=job, worker="w1", lease_s=LEASE_S)
+    found = plan(scene.catalogue, claims.take(sound=sound), job=job, worker="w1", lease_s=LEASE_S)
     assert "ix_batches_open" in found, found
     if scene.catalogue.is_sqlite:
         assert "ix_batches_open (job_id=? AND due<?)" in found, found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from catalogue.scene import LEASE_S, at_once, gone, resolved
 
-from popq.catalogue import batches, jobs, orders
+from popq.catalogue import batches, claims, jobs, orders
 from popq.catalogue.batches import Failed
 from popq.errors import BadInput, LeaseLost, Outcome
 
@@ -181,7 +181,7 @@ def test_retry_joins_an_active_job_of_all_photos_and_no_narrower_one(scene):
 def test_a_killer_is_retried_only_by_its_name(scene):
     scene.photos(1, "stored")
     job = scene.enqueue("score", run_id=scene.run(done=True)).job
-    for _ in range(batches.POISON_EXPIRIES):
+    for _ in range(claims.POISON_EXPIRIES):
         scene.expire(scene.claim(job))
     assert scene.claim(job) is None
     assert retry(scene, job).enqueued.job is None

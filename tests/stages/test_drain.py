@@ -7,7 +7,7 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
-from popq.catalogue import batches, jobs
+from popq.catalogue import batches, claims, jobs
 from popq.errors import BadInput, Misconfigured, ServiceDown
 from popq.flickr.fake.faults import Fault, Faults
 
@@ -334,7 +334,7 @@ def test_a_stream_downloads_what_is_resolved_while_it_resolves(home):
 def test_a_batch_of_a_cancelled_job_whose_worker_died_is_closed_by_the_sweep(home):
     job = enqueue(home, size=60)
     with home.rooms.catalogue.begin() as tx:
-        batches.claim(tx, job, "dead", 0.0)
+        claims.claim(tx, job, "dead", 0.0)
     api.cancel_job(home.rooms, job)
     assert not home.rooms.drain("resolve").step()
     told = api.show_job(home.rooms, job)
@@ -365,7 +365,7 @@ def test_leases_at_a_time_are_bounded_by_the_keys_and_their_calls(tmp_path):
         drain = home.rooms.drain("resolve")
         drain.stop.set()  # a step takes a batch, asks for one photo, and hands the batch back
         with home.rooms.catalogue.begin() as tx:
-            first, _ = (batches.claim(tx, job, "another", 600) for _ in range(2))
+            first, _ = (claims.claim(tx, job, "another", 600) for _ in range(2))
         assert not drain.step(job)
         with home.rooms.catalogue.begin() as tx:
             batches.hand_back(tx, first, 0.0, 5)
