@@ -225,17 +225,13 @@ def _commands(pending):
 def owner_of(port, pids):
     """Return which of the processes has the TCP socket that is bound to the local port."""
     wanted = f":{port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[1].endswith(wanted):
-            inode = f"socket:[{fields[9]}]"
-            break
-    else:
-        return None
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    # An old connection of the port may linger, with no inode.
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(wanted) and row[9] != "0"}
     for pid in pids:
         with contextlib.suppress(OSError):
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with contextlib.suppress(OSError):
-                    if str(link.readlink()) == inode:
+                    if str(link.readlink()) in inodes:
                         return pid
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 
 import pytest
 from chaos.fleet import fleet_over, slow, world
@@ -25,13 +26,23 @@ class Killer:
         pending.clear()
         if not self._asked.search(passed):
             return passed
-        workers = {worker.pid: worker for worker in self.fleet.living()}
-        victim = workers.get(owner_of(port, workers))
+        victim = self._who_asks(port)
         if victim is not None:
             victim.kill()
             self.fleet.kills += 1
             self.fleet.losses += self.fleet.threads
         return b""
+
+    def _who_asks(self, port):
+        """Return the worker with the connection; a moment later, if it is not to be seen yet."""
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            workers = {worker.pid: worker for worker in self.fleet.living()}
+            found = workers.get(owner_of(port, workers))
+            if found is not None:
+                return found
+            time.sleep(0.05)
+        return None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds out who asks in /proc")

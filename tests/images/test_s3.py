@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from houses import house, quiet, small_world
 
-from popq import api
+from popq import api, doctor
 from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown
 from popq.images.store import Store, key_for
 
@@ -96,7 +96,7 @@ def test_photos_are_downloaded_into_s3_and_taken_stock_of(bucket, tmp_path):
         assert api.work(home.rooms, "download", on_progress=quiet).moved == 4
         ((key,),) = home.sql("SELECT file_key FROM photos WHERE id = 1")
         home.rooms.store.delete(key)
-        stock = api.check_store(home.rooms, repair=True)
+        stock = doctor.check_store(home.rooms, repair=True)
         assert (stock["files"], stock["missing"], stock["moved"]) == (3, 1, 1)
         assert api.work(home.rooms, "download", on_progress=quiet).moved == 1
         assert home.rooms.store.exists(key)

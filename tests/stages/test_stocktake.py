@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from houses import house, quiet, small_world
 
-from popq import api
+from popq import api, doctor
 from popq.cli.main import cli
 from popq.errors import Misconfigured
 
@@ -30,7 +30,7 @@ def keys(home):
 
 
 def test_a_store_in_order_is_left_alone(home):
-    stock = api.check_store(home.rooms, repair=True)
+    stock = doctor.check_store(home.rooms, repair=True)
     assert (stock["stored"], stock["files"]) == (5, 5)
     assert (stock["missing"], stock["orphans"], stock["moved"]) == (0, 0, 0)
 
@@ -40,22 +40,22 @@ def test_missing_and_torn_files_are_found_and_fetched_again(home):
     home.rooms.store.delete(gone)
     home.rooms.store.delete(torn)
     home.rooms.store.put(b"torn", torn)
-    found = api.check_store(home.rooms, repair=False)
+    found = doctor.check_store(home.rooms, repair=False)
     assert (found["missing"], found["missing_keys"]) == (2, sorted([gone, torn]))
     assert found["moved"] == 0
     assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
-    assert api.check_store(home.rooms, repair=True)["moved"] == 2
+    assert doctor.check_store(home.rooms, repair=True)["moved"] == 2
     assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(2,)]
     assert home.sql("SELECT count(*) FROM moments") == [(3,)]
     assert api.work(home.rooms, "download", on_progress=quiet).moved == 2
     assert keys(home)[:2] == [gone, torn]
-    assert api.check_store(home.rooms, repair=False)["missing"] == 0
+    assert doctor.check_store(home.rooms, repair=False)["missing"] == 0
     assert home.sql("SELECT count(*) FROM moments") == [(5,)]
 
 
 def test_orphans_are_reported_and_never_deleted(home):
     home.rooms.store.put(b"whose?", "ab/somebodys.jpg")
-    stock = api.check_store(home.rooms, repair=True)
+    stock = doctor.check_store(home.rooms, repair=True)
     assert (stock["orphans"], stock["orphan_keys"]) == (1, ["ab/somebodys.jpg"])
     assert home.rooms.store.exists("ab/somebodys.jpg")
 
@@ -63,9 +63,9 @@ def test_orphans_are_reported_and_never_deleted(home):
 def test_a_store_that_is_not_mounted_moves_no_photo(home):
     for key in keys(home):
         home.rooms.store.delete(key)
-    assert api.check_store(home.rooms, repair=False)["missing"] == 5
+    assert doctor.check_store(home.rooms, repair=False)["missing"] == 5
     with pytest.raises(Misconfigured, match="is it mounted"):
-        api.check_store(home.rooms, repair=True)
+        doctor.check_store(home.rooms, repair=True)
     assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
 
 
