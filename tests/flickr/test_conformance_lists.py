@@ -5,22 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 import pytest
+from flickr.more_photos import add
 
-from popq.flickr.fake.world import Dialect, FakePhoto, Fate
-
-
-def add(world, number, data, **members):
-    photo = FakePhoto(
-        flickr_id=number,
-        owner=members.pop("owner", "12345678@N00"),
-        server="65535",
-        secret="aaaaaaaaaa",
-        image=lambda: data,
-        **members,
-    )
-    world.add(photo)
-    return photo
-
+from popq.flickr.fake.world import Dialect, Fate
 
 # 12
 

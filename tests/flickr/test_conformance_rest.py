@@ -7,11 +7,12 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
+from flickr.more_photos import add
 from requests_oauthlib import OAuth1
 
 from popq.flickr.fake.faults import Fault, Rule
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
-from popq.flickr.fake.world import Dialect, FakePhoto, Fate
+from popq.flickr.fake.world import Dialect, Fate
 
 JSON = {"format": "json", "nojsoncallback": "1"}
 
@@ -45,19 +46,6 @@ INFO_KEYS = [
     "urls",
     "media",
 ]
-
-
-def add(world, number, data, **members):
-    photo = FakePhoto(
-        flickr_id=number,
-        owner=members.pop("owner", "12345678@N00"),
-        server="65535",
-        secret="aaaaaaaaaa",
-        image=lambda: data,
-        **members,
-    )
-    world.add(photo)
-    return photo
 
 
 # 1
