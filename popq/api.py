@@ -97,17 +97,20 @@ def work(
     only: Filter | None = None,
     limit: int | None = None,
     via: str | None = None,
+    again: bool = False,
     on_progress: OnProgress,
 ) -> jobs.Progress | None:
     """Do the stage's work here and now, beside whatever other workers do, until none is left.
 
     `only` narrows it (see `catalogue.work`), `limit` takes the first photos, `via` is another
-    way to do it (`oembed` resolves without a key). Returns how its job
-    ended, or None when there was nothing to do. Raises `Misconfigured` when the job was paused.
+    way to do it (`oembed` resolves without a key), `again` scores what is scored, too. Returns how
+    its job ended, or None when there was nothing to do. Raises `Misconfigured` when the job was
+    paused.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
-    done = rooms.enqueue(stage, run_id=run_id, only=only, limit=limit, via=via, by=person())
+    ask: dict[str, Any] = {"only": only, "limit": limit, "via": via, "again": again}
+    done = rooms.enqueue(stage, run_id=run_id, by=person(), **ask)
     if done.job is None:
         return None
     # A score batch has the whole device; several would only fight for it.
@@ -127,6 +130,7 @@ def preview(
     only: Filter | None = None,
     limit: int | None = None,
     via: str | None = None,
+    again: bool = False,
     after: int = 0,
 ) -> dict[str, Any]:
     """Return what enqueuing would come to: photos, batches, and seconds at the current rate.
@@ -141,6 +145,8 @@ def preview(
     if stage == "score":
         run_id = scored_run(rooms, run_id)
     with rooms.catalogue.read() as tx:
+        if again:
+            only = jobs.again(tx, run_id, only or {})
         found, cut = jobs.preview(
             tx, stage, size=size, run_id=run_id, only=only, limit=limit, via=via, max_tries=tries
         )
@@ -223,7 +229,10 @@ def show_job(rooms: Rooms, job: int) -> dict[str, Any]:
 
 
 def scored_run(rooms: Rooms, run_id: int | None) -> int:
-    """Return the run to score with: the one asked for, or the newest that is done."""
+    """Return the run to score with: the one asked for, or the newest that is done.
+
+    Raises `BadInput` where there is no such run, or no photo to score.
+    """
     with rooms.catalogue.read() as tx:
         if run_id is None:
             run_id = queries.newest_run(tx)
@@ -234,6 +243,8 @@ def scored_run(rooms: Rooms, run_id: int | None) -> int:
             if row.state != "done":
                 message = f"Run {run_id} is {row.state}: it has no weights to score with"
                 raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
+        if not queries.any_stored(tx):
+            raise BadInput("No photo is stored, so there is none to score; `popq download` first.")
     return run_id
 
 

@@ -137,9 +137,15 @@ class Rooms:
         limit: int | None = None,
         then: str | None = None,
         via: str | None = None,
+        again: bool = False,
     ) -> jobs.Enqueued:
-        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
+        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`.
+
+        `again` scores what the run has scored, too.
+        """
         with self.catalogue.begin() as tx:
+            if again:
+                only = jobs.again(tx, run_id, only or {})
             return jobs.enqueue(
                 tx,
                 stage,
