@@ -112,9 +112,10 @@ def enqueue(
 
     `only` narrows the work (or widens it: `again`), `limit` takes its first photos by id. An active
     job of the same stage (and run) is joined, and set going again if it was paused: it gains the
-    work that no open batch of it covers and that has tries left (of `max_tries`, if given). `then` is a stage, with its
-    batches' size, whose job takes up what this one finishes; without a limit it takes up what is
-    its work already, too. `via` is another way to do the stage than its first (`oembed`).
+    work that no open batch of it covers and that has tries left (of `max_tries`, if given). `then`
+    is a stage, with its batches' size, whose job takes up what this one finishes; without a limit
+    it takes up what is its work already, too. `via` is another way to do the stage than its first
+    (`oembed`).
 
     Raises `BadInput` when the active job has another filter or way, or for a limit beside one.
     """
