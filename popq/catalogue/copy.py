@@ -27,7 +27,9 @@ def copy_to(catalogue: Catalogue, target: Path) -> int:
         if catalogue.path is None:
             _copy_rows(catalogue, target)
         else:
-            with catalogue.read(), closing(sqlite3.connect(catalogue.path)) as source:
+            with catalogue.read() as tx:  # says what is wrong if there is none
+                tx.execute(select(1))
+            with closing(sqlite3.connect(catalogue.path)) as source:
                 source.execute("VACUUM INTO ?", (str(target),))
         with closing(sqlite3.connect(target)) as there:
             there.execute("PRAGMA journal_mode=DELETE")

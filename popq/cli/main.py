@@ -30,6 +30,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "evaluate": ("evaluate", "Judge a run's scores, or a submission's, by the labels."),
     "export": ("export", "Write models, scores, manifests, image folders for other programs."),
     "status": ("status", "Show where the photos are, and who works at what how fast."),
+    "sql": ("sql", "Open the catalogue at the database's own prompt, read-only."),
+    "browse": ("browse", "Show the catalogue in a browser, with questions ready to run."),
     "photo": ("catalogue", "Show all that is known of one photo."),
     "failures": ("catalogue", "List the newest failed tries and why they failed."),
     "recheck": ("recheck", "Take a second look at photos that were gone a day ago."),

@@ -24,7 +24,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     place = Path(os.path.realpath(target))
     if place.exists() and not place.is_file():
         raise BadInput(f"{target} is no ordinary file; name another.")
-    scratch = _beside(place)
+    scratch = _beside(place, target)
     try:
         with _naming(target):
             yield scratch
@@ -45,7 +45,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     place = Path(os.path.realpath(target))
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         raise BadInput(f"{target} is there already; name a new folder, or remove it first.")
-    scratch = _beside(place)
+    scratch = _beside(place, target)
     try:
         with _naming(target):
             scratch.mkdir()
@@ -55,7 +55,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _beside(place: Path) -> Path:
+def _beside(place: Path, target: Path) -> Path:
+    if not place.parent.is_dir():
+        raise BadInput(f"{target} cannot be written: there is no folder {place.parent}.")
     return place.with_name(f".{uuid.uuid4().hex}.popq")
 
 

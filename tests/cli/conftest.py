@@ -102,3 +102,9 @@ def reader(scored, tmp_path, monkeypatch):
     for name, value in scored.settings().items():
         monkeypatch.setenv(name, value)
     return Here(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def outside(scored, tmp_path):
+    """A shell on the scored house, in an empty folder."""
+    return Shell(tmp_path, scored.settings())
