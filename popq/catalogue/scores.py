@@ -15,12 +15,12 @@ from popq.catalogue.states import PhotoState
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One photo's score (in the label's unit), most probable tier, and probability of each tier."""
+    """One photo's score, tier, and probability of each tier (None where the run makes none)."""
 
     photo: int
     score: float
     tier: int
-    probabilities: list[float]
+    probabilities: list[float] | None
 
 
 def record(tx: Tx, run: int, scored: Sequence[Scored]) -> int:
@@ -45,7 +45,7 @@ def record(tx: Tx, run: int, scored: Sequence[Scored]) -> int:
             "photo_id": bindparam("b_photo"),
             "score": bindparam("b_score"),
             "tier": bindparam("b_tier"),
-            "probabilities": bindparam("b_probabilities"),
+            "probabilities": bindparam("b_probabilities", type_=Score.probabilities.type),
         }
         # A worker that lost its lease may write the same row at this moment.
         tx.execute(insert_or_keep(tx, Score).values(values), rows)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from popq.catalogue import datasets, runs
+from popq.catalogue import runs
 from popq.catalogue.batches import Failed, Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
@@ -20,6 +20,7 @@ from popq.errors import BadInput, Outcome, Permanent, Transient
 from popq.images import decode
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
+from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
 from popq.stages.batch import Result
 from popq.stages.permits import Permits
@@ -29,10 +30,10 @@ TOGETHER: Final = 64
 
 
 class Score:
-    """The score stage of one run: every stored photo gets a score, a tier and probabilities.
+    """The score stage of one run: every stored photo gets a score and a tier.
 
-    The score is the probability-weighted mean of the tiers' mean training labels, so it has the
-    label's unit; the tier is the most probable one.
+    What they mean, and whether there are probabilities, depends on what the run was trained for:
+    `popq.learn.objectives` says it.
     """
 
     name = "score"
@@ -48,7 +49,6 @@ class Score:
         self.rates: dict[str, float] = {}
         with catalogue.read() as tx:
             run = runs.get(tx, run_id)
-            dataset = datasets.get(tx, dataset=run.dataset_id)
         if run.state != "done":
             message = f"Run {run_id} is {run.state}: it has no weights to score with"
             raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
@@ -59,7 +59,6 @@ class Score:
             raise BadInput(f"{message} (sha256 differs): restore them, or train anew.")
         self._device = pick_device(device)
         place(self._model, self._device)
-        self._tier_labels = np.array(dataset.tier_labels)
         self._store = store
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
@@ -68,19 +67,11 @@ class Score:
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
         batches = self._batches(photos, chunks, refused)
-        for probabilities in predict(self._model, batches, self._card, self._device):
-            yield from self._scored(chunks.popleft(), probabilities)
+        for reading in predict(self._model, batches, self._card, self._device):
+            yield from _scored(chunks.popleft(), reading)
             while refused:
                 yield refused.popleft()
         yield from refused
-
-    def _scored(
-        self, photos: Sequence[WorkPhoto], probabilities: npt.NDArray[np.float32]
-    ) -> Iterator[Scored]:
-        scores = probabilities @ self._tier_labels
-        tiers = probabilities.argmax(axis=1) + 1
-        for photo, score, tier, shares in zip(photos, scores, tiers, probabilities, strict=True):
-            yield Scored(photo.id, float(score), int(tier), [round(float(p), 6) for p in shares])
 
     def _batches(
         self,
@@ -124,3 +115,10 @@ class Score:
         # The image can be fetched again: the next download job takes the photo up.
         lost = {"file_key": None, "sha256": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
+
+
+def _scored(photos: Sequence[WorkPhoto], reading: Reading) -> Iterator[Scored]:
+    shares = reading.probabilities
+    for at, photo in enumerate(photos):
+        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
+        yield Scored(photo.id, float(reading.scores[at]), int(reading.tiers[at]), likely)
