@@ -229,6 +229,7 @@ class Rooms:
             self.catalogue,
             self.store,
             runs_folder=self.settings.data_dir / "runs",
+            packs_folder=self.settings.data_dir / "packs",
             run_id=run_id,
             device=self.settings.device,
         )

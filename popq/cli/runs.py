@@ -16,6 +16,17 @@ def train_options(command: Any) -> Any:
     """Add the options that say how a run is trained; what is left out follows the preset."""
     for option in (
         click.option("--arch", type=click.Choice(["resnet50", "resnet18"])),
+        click.option(
+            "--objective",
+            type=click.Choice(["classify", "rank", "regress"]),
+            help="Learn tiers (as the preset does), the order of pairs, or the label itself.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.Choice(["owner", "any"]),
+            help="For rank: pairs of one owner's photos, posted within days (as if left out), or"
+            " of anybody's.",
+        ),
         click.option("--epochs", type=click.IntRange(min=1)),
         click.option("--weights", help="imagenet, none, or the path of a file of weights."),
         click.option("--image-size", type=int, help="Pixels on a side, at most 256."),

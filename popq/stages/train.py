@@ -14,7 +14,7 @@ import numpy.typing as npt
 import structlog
 
 import popq
-from popq.catalogue import datasets, runs
+from popq.catalogue import datasets, pairs, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
@@ -23,8 +23,9 @@ from popq.images import pack
 from popq.images.store import Store
 from popq.learn import loop
 from popq.learn.config import Config, configure
-from popq.learn.data import Data
+from popq.learn.data import Data, Labels, Pairs
 from popq.learn.model import pick_device, place
+from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
 from popq.stages.heartbeat import Heartbeat
 from popq.stats import baselines, metrics
@@ -165,9 +166,10 @@ class _Trainer:
             row = runs.get(tx, self.run)
             dataset = datasets.get(tx, dataset=row.dataset_id)
             members = datasets.members(tx, dataset.id)
-        packed = self._pack(dataset, members)
         config = Config.from_json(row.config)
-        data = _data(dataset, members, packed.pixels)
+        found = self._pairs(dataset, members, config)
+        packed = self._pack(dataset, members)
+        data = _data(dataset, members, packed.pixels, found)
         folder = self.where.runs / f"run-{self.run}"
         with self.catalogue.begin() as tx:
             runs.note(tx, self.run, self.term, folder=folder.name)
@@ -204,6 +206,24 @@ class _Trainer:
         with self.catalogue.begin() as tx:
             runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
 
+    def _pairs(self, dataset: Any, members: list[MemberRow], config: Config) -> Pairs | None:
+        """Return the pairs to rank by, each within its split; None for another objective."""
+        if config.objective != "rank":
+            return None
+        ids = np.array([member.photo_id for member in members])
+        training = np.array([member.label for member in members if member.split == "train"])
+        apart = pairs.CLEARLY_APART * float(training.std())
+        found = {}
+        for split in ("train", "val"):
+            with self.catalogue.read() as tx:
+                mined = pairs.mine(tx, dataset.id, split, apart=apart, within=config.pairs)
+                photos = np.array([pair for some in mined for pair in some], dtype=np.int64)
+            rows = np.searchsorted(ids, photos.reshape(-1, 2))
+            # By number, so that one catalogue gives one run whatever its database's order.
+            found[split] = rows[np.lexsort(rows.T)]
+        log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
+        return Pairs(found["train"], found["val"])
+
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
         folder = pack.folder_of(self.where.packs, dataset.fingerprint)
         there = pack.open_pack(folder, dataset.fingerprint, len(members))
@@ -231,15 +251,23 @@ class _Trainer:
         device = pick_device(self.where.device)
         place(model, device)
         chunks = np.array_split(data.val, max(1, len(data.val) // 256))
-        found = []
-        for shares in predict(model, (data.pixels[rows] for rows in chunks), card, device):
-            found.append(shares)
-            self._beat("judge", sum(map(len, found)), len(data.val))
-        probabilities = np.concatenate(found)
+        found: list[Reading] = []
+        for reading in predict(model, (data.pixels[rows] for rows in chunks), card, device):
+            found.append(reading)
+            self._beat("judge", sum(len(one.tiers) for one in found), len(data.val))
         truth = data.targets[data.val] + 1
-        labels = np.array([members[row].label for row in data.val])
-        scores = probabilities @ np.array(dataset.tier_labels)
-        judged = metrics.classification(truth, probabilities, labels, scores)
+        labels = data.labelled.values[data.val]
+        scores = np.concatenate([one.scores for one in found])
+        shares = [one.probabilities for one in found if one.probabilities is not None]
+        tiers = np.concatenate([one.tiers for one in found])
+        sure = np.eye(dataset.tiers)[tiers - 1]
+        judged = metrics.classification(
+            truth, np.concatenate(shares) if shares else sure, labels, scores
+        )
+        if not shares:
+            del judged["cross_entropy"]
+        if card.config.objective == "rank":
+            del judged["mae"]  # its scores have no unit
         correct = round(judged["accuracy"] * len(truth))
         chance = 1 / dataset.tiers
         judged["chance"] = chance
@@ -248,7 +276,9 @@ class _Trainer:
         return judged, card.sha256
 
 
-def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8]) -> Data:
+def _data(
+    dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8], found: Pairs | None
+) -> Data:
     split = np.array([member.split for member in members])
     if dataset.mean is None or len(dataset.mean) != 3:  # noqa: PLR2004 - channels
         raise BadInput(f"The data set {dataset.name} has no channel statistics; create it anew.")
@@ -259,6 +289,12 @@ def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8])
         val=np.flatnonzero(split == "val"),
         mean=(dataset.mean[0], dataset.mean[1], dataset.mean[2]),
         std=(dataset.std[0], dataset.std[1], dataset.std[2]),
+        labels=Labels(
+            values=np.array([member.label for member in members], dtype=np.float64),
+            cuts=tuple(dataset.cuts),
+            tier_labels=tuple(dataset.tier_labels),
+        ),
+        pairs=found,
     )
 
 
