@@ -259,6 +259,7 @@ def work_one(
 
     with crew.alone.holding(claim, put_off) as (lease, found):
         if lease is not None:
+            crew.lookout.call()  # there may be work for others
             _hold(catalogue, stage, lease, pace, crew)
     return found
 
