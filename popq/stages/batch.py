@@ -33,6 +33,7 @@ from popq.errors import (
     Throttled,
     Transient,
 )
+from popq.stages import revision
 from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
@@ -191,7 +192,7 @@ class _Ledger:
         lease_s = self.pace.lease_s
         with self.catalogue.begin() as tx:
             if self.scored and self.lease.run_id is not None:
-                wrote = scores.record(tx, self.lease.run_id, self.scored)
+                wrote = scores.record(tx, self.lease.run_id, self.scored, _origin(self.lease))
                 tally = replace(tally, moved=wrote)
             lease, moves, last = self.lease, self.moves, end is not None
             job = batches.settle(
@@ -206,6 +207,10 @@ class _Ledger:
         self.page = None
         self._since = now
         self._clear()
+
+
+def _origin(lease: Lease) -> scores.Origin:
+    return scores.Origin(lease.job, revision.of_code(), lease.only.get("again_after"))
 
 
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
