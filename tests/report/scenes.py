@@ -16,7 +16,7 @@ from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
 from popq.images.store import Store, key_for
 from popq.report import page
-from popq.stats import metrics
+from popq.stats import metrics, verdict
 
 CONFIG = {
     "arch": "resnet18",
@@ -147,11 +147,17 @@ class Reported(Scene):
         )
         truth = np.array([row[1] for row in rows])
         shares = np.array([probabilities(row[2]) for row in rows])
-        labels = np.array([row[0] for row in rows])
-        found = metrics.classification(truth, shares, labels, shares @ np.array(TIER_LABELS))
-        without = {"majority": 0.41, "nearest_id": 0.35, "nearest_id_25": 0.3, "mean_colour": 0.4}
-        chances = {"chance": 1 / 3, "p_chance": 3.25e-7}
-        return found | chances | {"without_pixels": without}
+        found = metrics.predictions(
+            truth,
+            shares.argmax(axis=1) + 1,
+            np.array([row[0] for row in rows]),
+            shares @ np.array(TIER_LABELS),
+            tiers=3,
+            probabilities=shares,
+        )
+        blind = {"majority": np.full(len(truth), 2), "mean_colour": truth % 3 + 1}
+        owners = np.array([row[2] for row in rows]) % 7
+        return verdict.judge(found, owners, blind, shared=owners < 1, resamples=40)
 
     def score(self, run: int, photos: list[int]) -> None:
         """Record made-up scores."""
