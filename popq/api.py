@@ -322,6 +322,13 @@ def show_run(rooms: Rooms, run: int) -> dict[str, Any]:
         return queries.rows_of([row])[0] | {"epochs": runs.epochs(tx, run)}
 
 
+def compare_runs(rooms: Rooms, first: int, second: int) -> dict[str, Any]:
+    """Return two runs side by side on the same validation photos; see `stages.compare`."""
+    from popq.stages.compare import compare  # noqa: PLC0415 - loads scikit-learn
+
+    return compare(rooms.catalogue, first, second)
+
+
 def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
     """Freeze a data set, or return the one of that name if it was asked to be the same."""
     with rooms.catalogue.read() as tx:

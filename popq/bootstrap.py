@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from popq import logs
 from popq import settings as settings_module
-from popq.catalogue import jobs
+from popq.catalogue import jobs, version
 from popq.catalogue.db import Catalogue
 from popq.catalogue.work import Filter
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, PopqError
 from popq.flickr.client import FlickrClient
 from popq.flickr.oembed import OEmbedClient
 from popq.images.fetch import ImageClient
@@ -59,8 +59,14 @@ class Rooms:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The catalogue."""
-        return Catalogue(self.settings.catalogue_url(), self.worker)
+        """The catalogue; raises `Misconfigured` when it is no catalogue of ours."""
+        catalogue = Catalogue(self.settings.catalogue_url(), self.worker)
+        try:
+            version.refuse_strangers(catalogue)
+        except PopqError:
+            catalogue.close()
+            raise
+        return catalogue
 
     @cached_property
     def store(self) -> Store:

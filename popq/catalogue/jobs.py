@@ -345,7 +345,7 @@ def get(tx: Tx, job: int) -> Any:
 
     `BadInput` when unknown.
     """
-    return _row(tx, job, _GET)
+    return _row(tx, job, GET)
 
 
 def lock(tx: Tx, job: int) -> Any:
@@ -363,17 +363,17 @@ def share(tx: Tx, job: int) -> Any:
     So any number of workers close batches at once, each waiting for the disk beside the others,
     but nobody enqueues, cancels or ends the job meanwhile.
     """
-    return _row(tx, job, _SHARE)
+    return _row(tx, job, SHARE)
 
 
 # Statements of every settle are put together once: that takes longer than to run them.
 _MINE: Final = bindparam("job", type_=BigInteger)
-_GET: Final = select(
+GET: Final = select(
     *(Job.id, Job.stage, Job.run_id, Job.via, Job.filter, Job.state, Job.then_id, Job.message)
 ).where(Job.id == _MINE)
-_LOCK: Final = _GET.with_for_update(key_share=True)
-_SHARE: Final = _GET.with_for_update(read=True)
-_UNHELD: Final = _GET.with_for_update(key_share=True, skip_locked=True)
+_LOCK: Final = GET.with_for_update(key_share=True)
+SHARE: Final = GET.with_for_update(read=True)
+_UNHELD: Final = GET.with_for_update(key_share=True, skip_locked=True)
 #: Whether the job has an open batch, or another job that hands on to it.
 _GOES_ON: Final = select(
     exists().where(Batch.job_id == _MINE, Batch.state != literal_column("'done'"))

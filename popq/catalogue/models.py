@@ -464,3 +464,23 @@ class Score(Base):
     #: The job that wrote it, and the revision of popq that computed it.
     job_id: Mapped[int | None]
     code: Mapped[str | None]
+
+
+class Judgement(Base):
+    """What a run said of one photo of the validation split when it was judged.
+
+    The run's metrics are of just these. `probabilities` are null where its objective gives none.
+    """
+
+    __tablename__ = "judgements"
+    __table_args__ = (CheckConstraint("tier >= 1", "tier"),)
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    photo_id: Mapped[int] = mapped_column(
+        ForeignKey("photos.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    score: Mapped[float]
+    tier: Mapped[int]
+    probabilities: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))

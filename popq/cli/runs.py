@@ -9,7 +9,7 @@ import click
 from popq import api
 from popq.bootstrap import open_rooms
 from popq.catalogue import queries, runs
-from popq.cli import show
+from popq.cli import judged, show
 
 
 def train_options(command: Any) -> Any:
@@ -82,29 +82,42 @@ def train_command(dataset: str, enqueue: bool, as_json: bool, **options: Any) ->
         _print(found)
 
 
-@click.command()
-@click.argument("run", type=click.IntRange(1, show.BIGGEST), required=False)
+_id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metavar="ID")
+
+
+@click.group(
+    cls=show.OrNumber, invoke_without_command=True, subcommand_metavar="[ID | COMMAND ID] [OPTIONS]"
+)
 @show.json_option
-def runs_command(run: int | None, as_json: bool) -> None:
-    """List training runs, newest first, or show RUN with its epochs and metrics."""
-    with open_rooms() as rooms:
-        if run is not None:
-            found = api.show_run(rooms, run)
-        else:
-            with rooms.catalogue.read() as tx:
-                rows = queries.rows_of(runs.list_all(tx))
-    if run is None:
+@click.pass_context
+def runs_command(ctx: click.Context, as_json: bool) -> None:
+    """List training runs, newest first, with their key metrics; show one, or compare two."""
+    if ctx.invoked_subcommand is not None:
         if as_json:
-            show.data(rows)
-            return
-        for row in rows:
-            row["accuracy"] = row["metrics"].get("accuracy")
-        columns = ("id", "dataset", "state", "best_epoch", "accuracy", "created_at", "message")
-        show.table(rows, columns, "No run yet; `popq train --dataset NAME` makes one.")
-    elif as_json:
+            ctx.default_map = {name: {"as_json": True} for name in runs_command.commands}
+        return
+    with open_rooms() as rooms, rooms.catalogue.read() as tx:
+        rows = queries.rows_of(runs.list_all(tx))
+    if as_json:
+        show.data(rows)
+    else:
+        judged.table(rows)
+
+
+@runs_command.command("show")
+@_id_argument
+@show.json_option
+def _show(run: int, as_json: bool) -> None:
+    """Show run ID with its epochs and metrics."""
+    with open_rooms() as rooms:
+        found = api.show_run(rooms, run)
+    if as_json:
         show.data(found)
     else:
         _print(found)
+
+
+runs_command.add_command(judged.compare_command)
 
 
 def _print(run: dict[str, Any]) -> None:
@@ -117,15 +130,4 @@ def _print(run: dict[str, Any]) -> None:
     if run["epochs"]:
         show.table(run["epochs"], (*columns, "images_per_second"), "")
     if run["metrics"]:
-        judged(run["metrics"])
-
-
-def judged(metrics: dict[str, Any]) -> None:
-    """Print a run's accuracy beside the predictors that saw no pixel."""
-    click.echo(
-        f"Accuracy on {metrics['n']:,} unseen photos: {metrics['accuracy']:.3f}"
-        f" (chance {metrics['chance']:.3f}, p = {metrics['p_chance']:.2g})"
-    )
-    for name, accuracy in metrics["without_pixels"].items():
-        wins = "  <- no pixel seen, and as good" if accuracy >= metrics["accuracy"] else ""
-        click.echo(f"  {name:<14} {accuracy:.3f}{wins}")
+        judged.judged(run["metrics"])

@@ -27,8 +27,8 @@ from popq.learn.data import Data, Labels, Pairs
 from popq.learn.model import pick_device, place
 from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
+from popq.stages import judge as judging
 from popq.stages.heartbeat import Heartbeat
-from popq.stats import baselines, metrics
 
 log = structlog.get_logger()
 
@@ -182,8 +182,11 @@ class _Trainer:
             on_progress=lambda p: self._beat(f"epoch {p.epoch}", p.done, p.total),
         )
         versions = {**result.versions, "popq": popq.__version__, "host": platform.node()}
-        judged, sha256 = self._judge(folder, dataset, members, data)
+        said, sha256 = self._predictions(folder, data)
+        unit = config.objective in judging.IN_LABELS_UNIT
+        judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
+            judging.record(tx, self.run, [members[row].photo_id for row in data.val], said)
             runs.finish(
                 tx,
                 self.run,
@@ -243,10 +246,8 @@ class _Trainer:
             way_out = "put its file back, or make a new data set without it"
             raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
 
-    def _judge(
-        self, folder: Path, dataset: Any, members: list[MemberRow], data: Data
-    ) -> tuple[dict[str, Any], str]:
-        """Judge the best epoch on the validation split, beside predictors that saw no pixel."""
+    def _predictions(self, folder: Path, data: Data) -> tuple[judging.Said, str]:
+        """Return what the best epoch says of the validation split, and its weights' sha256."""
         model, card = load(folder, "best")
         device = pick_device(self.where.device)
         place(model, device)
@@ -255,25 +256,13 @@ class _Trainer:
         for reading in predict(model, (data.pixels[rows] for rows in chunks), card, device):
             found.append(reading)
             self._beat("judge", sum(len(one.tiers) for one in found), len(data.val))
-        truth = data.targets[data.val] + 1
-        labels = data.labelled.values[data.val]
-        scores = np.concatenate([one.scores for one in found])
         shares = [one.probabilities for one in found if one.probabilities is not None]
-        tiers = np.concatenate([one.tiers for one in found])
-        sure = np.eye(dataset.tiers)[tiers - 1]
-        judged = metrics.classification(
-            truth, np.concatenate(shares) if shares else sure, labels, scores
+        said = judging.Said(
+            np.concatenate([one.scores for one in found]),
+            np.concatenate([one.tiers for one in found]),
+            np.concatenate(shares) if shares else None,
         )
-        if not shares:
-            del judged["cross_entropy"]
-        if card.config.objective == "rank":
-            del judged["mae"]  # its scores have no unit
-        correct = round(judged["accuracy"] * len(truth))
-        chance = 1 / dataset.tiers
-        judged["chance"] = chance
-        judged["p_chance"] = metrics.binomial_p(correct, len(truth), chance)
-        judged["without_pixels"] = _without_pixels(members, data)
-        return judged, card.sha256
+        return said, card.sha256
 
 
 def _data(
@@ -295,22 +284,4 @@ def _data(
             tier_labels=tuple(dataset.tier_labels),
         ),
         pairs=found,
-    )
-
-
-def _without_pixels(members: list[MemberRow], data: Data) -> dict[str, float]:
-    """Return the accuracies of predictors that never saw a picture, on the same split."""
-    ids = np.array([m.flickr_id or -m.photo_id for m in members], dtype=np.int64)
-    moments = np.array([m.moments for m in members], dtype=np.float64)
-    means = moments[:, 1:4] / moments[:, :1]
-    deviations = np.sqrt(np.maximum(moments[:, 4:7] / moments[:, :1] - means**2, 0))
-    features = np.hstack([means, deviations])
-    tiers = data.targets + 1
-    return baselines.all_baselines(
-        train_ids=ids[data.train],
-        train_tiers=tiers[data.train],
-        train_features=features[data.train],
-        ids=ids[data.val],
-        tiers=tiers[data.val],
-        features=features[data.val],
     )
