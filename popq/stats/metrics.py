@@ -226,6 +226,16 @@ def by_label(found: Predictions) -> list[dict[str, float]]:
     return told
 
 
+def agreement(
+    labels: npt.NDArray[np.floating[Any]], scores: npt.NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    """Judge n scores (n,) by their labels (n,): n, spearman (None for a constant) and mae.
+
+    Raises `BadInput` for numbers that are not finite.
+    """
+    return {"n": len(labels), **_of_scores(labels, scores, len(labels))}
+
+
 def binomial_p(correct: int, n: int, chance: float) -> float:
     """Return P(X >= correct) for X ~ B(n, chance): how likely mere chance does as well.
 
