@@ -38,6 +38,7 @@ GROUPS: Final = {
     Order.HIGHEST: "Highest scores",
     Order.LOWEST: "Lowest scores",
     Order.FURTHEST: "Of the rest, furthest off",
+    Order.MISPLACED: "Of the rest, farthest from their tier",
 }
 #: Where the cuts come from.
 FITS: Final = {
@@ -147,7 +148,7 @@ def _read(catalogue: Catalogue, run_id: int | None) -> _Found:
             found.run = run
             found.epochs = runs.epochs(tx, run.id)
             found.unseen = summaries.unseen(tx, run.id, run.dataset_id)
-            found.groups = photos.pick(tx, run.id, run.dataset_id)
+            found.groups = photos.pick(tx, run.id, run.dataset_id, unit=_has_unit(run))
     return found
 
 
@@ -192,6 +193,11 @@ def _tier(number: int, rows: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def _has_unit(run: Any) -> bool:
+    """Return whether the run's scores are in the label's unit; a ranking's only order photos."""
+    return bool(run.config.get("objective") != "rank")
+
+
 def _run(found: _Found) -> dict[str, Any] | None:
     """Return what the page says of the run."""
     row = found.run
@@ -202,6 +208,7 @@ def _run(found: _Found) -> dict[str, Any] | None:
         curves = [plots.curve(found.epochs, what, row.best_epoch) for what in ("loss", "accuracy")]
     return {
         "row": row,
+        "unit": _has_unit(row),
         "metrics": row.metrics,
         "interval": row.metrics.get("accuracy_interval"),
         "epochs": found.epochs,
