@@ -15,6 +15,7 @@ from popq.catalogue import summaries
 from popq.catalogue.db import Tx
 from popq.catalogue.summaries import Order
 from popq.errors import PopqError
+from popq.flickr.licences import licence_name
 from popq.images import decode
 from popq.images.store import Store
 
@@ -25,21 +26,6 @@ MOST: Final = EACH * len(Order)
 SIDE: Final = 160
 #: Characters of a title or an owner that are shown.
 LONGEST: Final = 120
-
-#: Flickr's licences by id (flickr.photos.licenses.getInfo).
-LICENCES: Final = (
-    "All rights reserved",
-    "CC BY-NC-SA 2.0",
-    "CC BY-NC 2.0",
-    "CC BY-NC-ND 2.0",
-    "CC BY 2.0",
-    "CC BY-SA 2.0",
-    "CC BY-ND 2.0",
-    "No known copyright restrictions",
-    "United States government work",
-    "Public domain (CC0)",
-    "Public domain mark",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +45,15 @@ class Shown:
     predicted: int
 
 
-def pick(tx: Tx, run: int, dataset: int) -> dict[Order, Sequence[Any]]:
+def pick(tx: Tx, run: int, dataset: int, *, unit: bool) -> dict[Order, Sequence[Any]]:
     """Return the rows of the highest and lowest scores and of the rest those furthest off.
 
-    No photo is in two groups. See `summaries.shown` for the rows.
+    `unit` says that scores are in the label's unit; otherwise their tiers are compared. No photo
+    is in two groups. See `summaries.shown` for the rows.
     """
     seen: list[int] = []
     groups = {}
-    for order in Order:
+    for order in (Order.HIGHEST, Order.LOWEST, Order.FURTHEST if unit else Order.MISPLACED):
         groups[order] = summaries.shown(tx, run, dataset, order, EACH, seen)
         seen += [row.id for row in groups[order]]
     return groups
@@ -107,13 +94,6 @@ def thumbnail(store: Store, key: str) -> str | None:
 def link(url: str) -> str | None:
     """Return the address if a page may link to it: only https, never script or a local file."""
     return url if url.startswith("https://") else None
-
-
-def licence_name(licence: int | None) -> str:
-    """Return the name of one of Flickr's licence ids."""
-    if licence is None:
-        return "licence unknown"
-    return LICENCES[licence] if 0 <= licence < len(LICENCES) else f"licence {licence}"
 
 
 def shorten(text: str) -> str:

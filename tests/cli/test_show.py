@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from popq.cli import show
+from popq.cli.voice import VOICE
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,35 @@ def test_a_length_of_time_is_told_in_its_two_largest_units(seconds, words):
 )
 def test_a_rate_is_told_by_the_minute_or_by_the_hour_if_it_is_low(per_second, words):
     assert show.rate(per_second) == words
+
+
+ROWS = [
+    {"id": 1, "name": "n" * 60, "share": 0.25, "message": "a host said that " * 8},
+    {"id": 200, "name": "short", "share": None, "message": "\x1b[31mred\x1b[0m"},
+]
+
+
+def test_a_table_fits_eighty_columns_and_keeps_the_last_column_whole(capsys):
+    show.table(ROWS, ("id", "name", "share", "message"), "")
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert " ".join(out.split()).count("host") == 8
+    assert "\x1b" not in out
+    assert "n…" in out
+    assert out.splitlines()[1].startswith("  1  ")  # numbers stand to the right
+
+
+def test_a_table_that_fits_is_not_cut(capsys):
+    show.table([{"a": "x" * 30, "b": "y" * 40}], ("a", "b"), "")
+    assert "…" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_progress_is_plain_lines_without_a_terminal_and_none_when_quiet(capsys, monkeypatch, quiet):
+    monkeypatch.setattr(VOICE, "quiet", quiet)
+    ticker = show.Ticker()
+    ticker("resolve", 0, 100)
+    ticker("resolve", 100, 100)
+    ticker.close()
+    err = capsys.readouterr().err
+    assert err == ("" if quiet else "resolve: 0 of 100\nresolve: 100 of 100\n")
