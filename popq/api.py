@@ -69,7 +69,12 @@ def make_ready(rooms: Rooms) -> None:
 
 
 def import_list(
-    rooms: Rooms, source: ingest.Source, *, strict: bool = False, dry_run: bool = False
+    rooms: Rooms,
+    source: ingest.Source,
+    *,
+    strict: bool = False,
+    dry_run: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> ingest.Report:
     """Import a list, making the catalogue first where there is none; see `ingest.ingest`."""
     ingest.check_readable(source)  # before there is a catalogue of nothing
@@ -79,6 +84,7 @@ def import_list(
         "image_size": rooms.settings.image_size,
         "strict": strict,
         "dry_run": dry_run,
+        "on_progress": on_progress,
     }
     if version is None and dry_run:
         with tempfile.TemporaryDirectory() as folder:
@@ -405,7 +411,7 @@ def run_all(
     Each step is the one its own command takes. Returns what each came to.
     """
     summary: dict[str, Any] = {"catalogue": init(rooms)["catalogue"]}
-    report = import_list(rooms, source)
+    report = import_list(rooms, source, on_progress=on_progress)
     summary["import"] = asdict(report)
     left = 0
     for stage in ("resolve", "download"):

@@ -97,7 +97,7 @@ def failures_command(
     if to_stdout and as_json:
         raise click.UsageError("Either the CSV goes to stdout (--export -) or JSON does (--json).")
     narrowed: dict[str, Any] = {"job": job, "outcome": outcome}
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, show.patience("Looking through the failures"):
         if target is None:
             with rooms.catalogue.read() as tx:
                 rows = queries.failures(tx, limit, **narrowed)

@@ -97,7 +97,7 @@ def create(name: str, preset: str | None, as_json: bool, **options: Any) -> None
         wanted = Spec(name, fit="rank", split="photo", **kept)
     else:
         wanted = spec(name, options)
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, show.patience("Making the data set"):
         made = dataset.create(rooms.catalogue, wanted)
     _print(made, as_json)
 
@@ -127,7 +127,7 @@ def show_(name: str, as_json: bool) -> None:
 
 def _print(found: dict[str, Any], as_json: bool) -> None:
     for warning in found["warnings"]:
-        show.note(f"warning: {warning}")
+        show.warn(f"{warning}")
     if as_json:
         show.data(found)
         return

@@ -28,7 +28,7 @@ def evaluate_command(run: int, file: Path | None, as_json: bool) -> None:
     """
     from popq.stages import evaluate  # noqa: PLC0415 - loads scipy and scikit-learn
 
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, show.patience("Judging"):
         found = evaluate.evaluate(rooms.catalogue, run, file)
     if as_json:
         show.data(found)

@@ -75,7 +75,7 @@ def judged(metrics: dict[str, Any]) -> None:
         better = metrics["p_without_pixels"]
         click.echo(f"  One no better would lead as much with p = {better:.2g} (exact, paired).")
     for warning in figures.warnings(metrics):
-        show.note(f"warning: {warning}")
+        show.warn(f"{warning}")
 
 
 def _line(name: str, value: float | None, bounds: list[float] | None, after: str = "") -> None:

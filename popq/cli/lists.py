@@ -78,8 +78,14 @@ def import_command(
     popq import PHOTO_URL.txt --url-col url --labels LABEL.txt --label-col logview
     """  # noqa: D301 - \b is click's mark for lines that stay as they are
     source = Source(links, metadata=metadata, **given)
-    with open_rooms() as rooms:
-        report = api.import_list(rooms, source, strict=strict, dry_run=dry_run)
+    ticker = show.Ticker()
+    try:
+        with open_rooms() as rooms:
+            report = api.import_list(
+                rooms, source, strict=strict, dry_run=dry_run, on_progress=ticker
+            )
+    finally:
+        ticker.close()
     counted = asdict(report)
     note_report(counted)
     if as_json:
@@ -92,10 +98,10 @@ def import_command(
     for kind, file in report.metadata.items():
         click.echo(f"  {kind}: {file.read:,} rows, {file.joined:,} joined to photos of the list.")
     if report.unlabelled and (source.labels or source.label_col):
-        show.note(f"warning: {report.unlabelled:,} photos of the list have no score.")
+        show.warn(f"{report.unlabelled:,} photos of the list have no score.")
     if report.early:
-        show.note(
-            f"warning: {report.early:,} photos of the list have ids below a million, which Flickr"
+        show.warn(
+            f"{report.early:,} photos of the list have ids below a million, which Flickr"
             " gave out in 2004 only. Are they the data set's own numbers (a pid)? Then popq would"
             " ask Flickr for other photos than you mean: name the column of page URLs."
         )

@@ -74,7 +74,7 @@ def run_command(
 def _print(summary: dict[str, Any]) -> None:
     note_report(summary["import"])
     for warning in summary["dataset"]["warnings"]:
-        show.note(f"warning: {warning}")
+        show.warn(f"{warning}")
     states = ", ".join(f"{count:,} {state}" for state, count in summary["photos"].items() if count)
     click.echo(f"Photos: {states}.")
     click.echo(f"Tiers of {summary['dataset']['dataset']}: {summary['dataset']['photos_by_tier']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,8 +115,12 @@ def ingest(
     image_size: str,
     strict: bool = False,
     dry_run: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Import a list in one transaction and say what it changed.
+
+    `on_progress` is told of the phase and of the rows that are read; how many there are to read is
+    not known (0).
 
     A second import of the same list changes nothing; with `dry_run` none does. Image URLs in the
     list are taken as resolved. Raises `BadInput`, with nothing imported, for a file that cannot be
@@ -127,7 +131,7 @@ def ingest(
     with ExitStack() as files:
         rows = _rows(source, files)
         with catalogue.begin() as tx:
-            _take(tx, source, rows, report, (image_base, image_size))
+            _take(tx, source, rows, report, (image_base, image_size), on_progress or _untold)
             _check(report, source, strict=strict)
             if dry_run:
                 tx.rollback()
@@ -154,12 +158,21 @@ def check_readable(source: Source) -> None:
         Folder(source.images_dir)
 
 
+def _untold(phase: str, done: int, total: int) -> None:
+    """Take progress and tell nobody."""
+
+
 def _is_pipe(path: Path) -> bool:
     return path == STDIN or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _take(
-    tx: Tx, source: Source, rows: Iterator[_Row], report: Report, base: tuple[str, str]
+    tx: Tx,
+    source: Source,
+    rows: Iterator[_Row],
+    report: Report,
+    base: tuple[str, str],
+    tell: Callable[[str, int, int], None],
 ) -> None:
     """Stage the list, join the other files to it, and merge it."""
     folder = None if source.images_dir is None else Folder(source.images_dir)
@@ -168,10 +181,12 @@ def _take(
         while chunk := list(itertools.islice(rows, annotate.CHUNK)):
             report.read += len(chunk)
             incoming.stage(list(_parsed(chunk, folder, base, bad)))
+            tell("rows read", report.read, 0)
         with metadata.notes(tx, incoming) as notes:
             if source.labels is not None and source.url_col is not None:
                 with open_one(source.labels) as document:
                     _join(notes, document, "labels", source.label_col, report)
+            tell("merging", 0, 0)
             incoming.settle()
             for kind, document in annotate.documents(source.metadata):
                 _join(notes, document, kind, None, report)

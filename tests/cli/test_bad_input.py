@@ -58,6 +58,7 @@ def filled(words):
             continue
         kind = param.type
         value = kind.choices[0] if isinstance(kind, click.Choice) else "."
+        value = "out.csv" if isinstance(kind, click.Path) and not kind.dir_okay else value
         value = "1" if isinstance(kind, click.types.IntParamType | click.IntRange) else str(value)
         given += [value] if isinstance(param, click.Argument) else [param.opts[-1], value]
     return given
@@ -159,6 +160,13 @@ WRONG = [
     (["fake-flickr", "--photos", "nowhere"], 2, "nowhere"),
     (["fake-flickr", "--photos", ".", "--faults", "nowhere.toml"], 2, ""),
     (["completion", "tcsh"], 2, "tcsh"),
+    (["export", "card", "-o", "card.md", "--dataset", "nowhere"], 2, "nowhere"),
+    (["export", "card", "-o", "-"], 2, "data set"),
+    (["export", "scores", "-o", "no/where.csv", "--run", "77"], 2, "77"),
+    (["export", "manifest", "-o", "x.doc"], 2, "x.doc"),
+    (["predict", "77", "nowhere.jpg"], 2, None),
+    (["evaluate", "77"], 2, "77"),
+    (["runs", "compare", "1", "77"], 2, None),
     (["statu"], 2, "Did you mean 'status'?"),
     (["--set", "max_trys=1", "status"], 3, "did you mean POPQ_MAX_TRIES"),
     (["--set", "database_url=mysql://x/y", "status"], 3, "POPQ_DATABASE_URL"),
