@@ -69,19 +69,19 @@ _MOMENTS = (
 )
 
 
-class _seconds(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+class unix_seconds(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
     """A timestamp as whole Unix seconds: no object is made for each row."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(_seconds, "sqlite")
+@compiles(unix_seconds, "sqlite")
 def _sqlite_seconds(element: Any, compiler: Any, **options: Any) -> str:
     return f"CAST(strftime('%s', {compiler.process(element.clauses, **options)}) AS INTEGER)"
 
 
-@compiles(_seconds)
+@compiles(unix_seconds)
 def _postgresql_seconds(element: Any, compiler: Any, **options: Any) -> str:
     moment = compiler.process(element.clauses, **options)
     return f"CAST(floor(extract(epoch FROM {moment})) AS bigint)"
@@ -105,7 +105,7 @@ class Candidates:
 
 def candidates(tx: Tx) -> Candidates:
     """Return every photo that is stored, measured and labelled."""
-    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, _seconds(Photo.posted_at))
+    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, unix_seconds(Photo.posted_at))
     query = (
         select(*columns, Photo.sha256, Photo.phash)
         .join(PhotoMoments, PhotoMoments.photo_id == Photo.id)
@@ -220,6 +220,23 @@ def drift(tx: Tx, dataset: int) -> tuple[int, int]:
     ).select_from(Photo)
     new, relabelled = tx.execute(query.join(Member, own, isouter=True)).one()
     return int(new), int(relabelled)
+
+
+def member_ids(tx: Tx, dataset: int) -> list[int]:
+    """Return the members' photo ids in order: the rows of the data set's pack."""
+    query = select(Member.photo_id).where(Member.dataset_id == dataset)
+    found: list[int] = []
+    for rows in bulk_select(tx, query.order_by(Member.photo_id), _READ):
+        found.extend(row[0] for row in rows)
+    return found
+
+
+def file_keys(tx: Tx, dataset: int, lo: int, hi: int) -> dict[int, str]:
+    """Return the files that the members from photo `lo` to `hi` were frozen with, by photo."""
+    query = select(Member.photo_id, Member.file_key).where(
+        Member.dataset_id == dataset, Member.photo_id.between(lo, hi)
+    )
+    return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def members(tx: Tx, dataset: int) -> list[MemberRow]:

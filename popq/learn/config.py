@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from popq.errors import BadInput
 from popq.learn.augment import PACK_SIDE
 from popq.learn.model import Arch
+from popq.learn.objectives import Name
 
 Schedule = Literal["constant", "onecycle"]
 #: torchvision's ResNets shrink a picture 32 times.
@@ -21,11 +22,14 @@ WARM_UP, START_SHARE, END_SHARE = 0.3, 1 / 25, 1e-4
 class Config:
     """One training run. `outputs` counts the tiers; `lr` is the schedule's highest rate.
 
+    `pairs` says of whom the photos are that `rank` compares: of one owner, or of anybody.
+
     Raises `BadInput` for a value out of its range.
     """
 
     arch: Arch = "resnet50"
-    objective: Literal["classify"] = "classify"
+    objective: Name = "classify"
+    pairs: Literal["owner", "any"] = "owner"
     outputs: int = 3
     weights: str = "imagenet"
     epochs: int = 10
@@ -64,6 +68,8 @@ class Config:
                 raise BadInput(f"{name} is {getattr(self, name)}; it goes from {least} to {most}.")
         if not 0.0 < self.lr < math.inf:
             raise BadInput(f"lr is {self.lr}; it must be greater than 0 and finite.")
+        if self.pairs != "owner" and self.objective != "rank":
+            raise BadInput(f"--pairs is for --objective rank; {self.objective} compares no photos.")
         if self.nesterov and self.momentum == 0.0:
             raise BadInput("Nesterov's step needs a momentum greater than 0.")
 

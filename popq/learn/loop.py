@@ -22,11 +22,18 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from popq.errors import BadInput, PopqError
-from popq.learn import checkpoint
+from popq.learn import checkpoint, cuts
 from popq.learn.config import Config, learning_rate
-from popq.learn.data import Batch, Data, steps_per_epoch, training_batches
+from popq.learn.data import (
+    Batch,
+    Data,
+    aim_of,
+    examples_per_epoch,
+    steps_per_epoch,
+    training_batches,
+)
 from popq.learn.model import autocast_dtype, build, pick_device, place, versions
-from popq.learn.objectives import Objective, objective
+from popq.learn.objectives import Objective
 from popq.learn.predict import CHUNK, outputs
 
 #: Steps between looks at the loss: each look makes a GPU wait for the CPU.
@@ -40,7 +47,7 @@ class Diverged(PopqError):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean over photos of the loss (nats), and the share put into their tier."""
+    """Mean loss over the objective's examples (photos, or pairs), and the share that are right."""
 
     loss: float
     accuracy: float
@@ -50,6 +57,7 @@ class Metrics:
 class EpochReport:
     """One whole epoch. Training figures are those of the augmented photos while learning.
 
+    An accuracy is the share of photos put into their tier, or of pairs put in order (`rank`).
     `lr` is the last step's; `seconds` the whole epoch's, validation too; `images_per_second`
     training photos by training seconds.
     """
@@ -96,24 +104,29 @@ def fit(
     `on_progress` is called after every batch; what it raises ends the run and leaves the last
     whole epoch's checkpoint. `on_epoch` is called once the epoch's checkpoint is on the disk, and
     on a resume first for the epochs before: a caller that died in between misses none, so record
-    by epoch number. The best epoch is that of the highest validation accuracy, then lowest loss.
+    by epoch number. The best epoch is the one of the objective's highest merit in validation.
 
     Raises `BadInput` for data that cannot be trained on, or a checkpoint of another configuration,
     of other data, broken or foreign; `Misconfigured` for a missing device, weights that cannot be
     fetched, a disk that refuses; `Diverged` for a loss that is no number.
     """
-    data.check(config.outputs)
+    data.check(config)
     where = pick_device(device)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.clear_temporary(folder)
     resumed = checkpoint.path_of(folder, "last").exists()
     training = begin(config, data, where, weights="none" if resumed else config.weights)
+    aim = aim_of(config, data)
+
+    def merit(report: EpochReport) -> tuple[float, float]:
+        return aim.merit(report.val_loss, report.val_accuracy)
+
     reports = _resume(training, folder) if resumed else []
     for report in reports:
         on_epoch(report)
     for epoch in range(len(reports) + 1, config.epochs + 1):
         report = _epoch(training, epoch, on_progress)
-        better = not reports or _rank(report) > max(map(_rank, reports))
+        better = not reports or merit(report) > max(map(merit, reports))
         reports.append(report)
         facts = _facts(config, data) | {"epoch": epoch}
         so_far = {"reports": [asdict(r) for r in reports]}
@@ -124,7 +137,10 @@ def fit(
             checkpoint.write(folder, "best", weights, facts)
         checkpoint.write(folder, "last", weights | _optimizer_state(training), facts | so_far)
         on_epoch(report)
-    best = max(reports, key=_rank)
+    best = max(reports, key=merit)
+    if config.objective == "rank":
+        total = len(data.train)
+        cuts.cut(folder, data, where, lambda n: on_progress(Progress(config.epochs, n, total)))
     return Result(tuple(reports), best.epoch, versions(where))
 
 
@@ -146,7 +162,7 @@ def begin(config: Config, data: Data, device: torch.device, *, weights: str) -> 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        needed = objective(config.objective).outputs(config.outputs)
+        needed = aim_of(config, data).outputs(config.outputs)
         model = place(build(config.arch, needed, weights), device)
     optimizer = SGD(
         model.parameters(),
@@ -158,13 +174,11 @@ def begin(config: Config, data: Data, device: torch.device, *, weights: str) -> 
     return Training(config, data, device, model, optimizer)
 
 
-def _rank(report: EpochReport) -> tuple[float, float]:
-    return report.val_accuracy, -report.val_loss
-
-
 def _epoch(training: Training, epoch: int, on_progress: Callable[[Progress], None]) -> EpochReport:
     """Train for one epoch, validate, and report."""
-    trained, validated = len(training.data.train), len(training.data.val)
+    data, config = training.data, training.config
+    group = aim_of(config, data).group
+    trained, validated = group * examples_per_epoch(data, config), len(data.val)
 
     def progress(done: int) -> None:
         on_progress(Progress(epoch, done, trained + validated))
@@ -173,7 +187,7 @@ def _epoch(training: Training, epoch: int, on_progress: Callable[[Progress], Non
     train = train_one_epoch(training, epoch, progress)
     seconds = time.monotonic() - start
     val = evaluate(training, lambda done: progress(trained + done))
-    _check_finite(val.loss, training.config, epoch)
+    _check_finite(val.loss, config, epoch)
     return EpochReport(
         epoch=epoch,
         train_loss=train.loss,
@@ -189,12 +203,12 @@ def _epoch(training: Training, epoch: int, on_progress: Callable[[Progress], Non
 def train_one_epoch(training: Training, epoch: int, on_batch: Callable[[int], None]) -> Metrics:
     """Take one step for each batch of epoch `epoch` (from 1); `on_batch` hears of photos done.
 
-    Returns sums over photos divided by their number, as the network was at each batch. Raises
-    `Diverged` when the loss is no longer finite.
+    Returns sums over photos (or pairs) divided by their number, as the network was at each batch.
+    Raises `Diverged` when the loss is no longer finite.
     """
     config, data, device = training.config, training.data, training.device
-    aim = objective(config.objective)
-    steps = steps_per_epoch(len(data.train), config.batch_size)
+    aim = aim_of(config, data)
+    steps = steps_per_epoch(data, config)
     sums = torch.zeros(2, dtype=torch.float64, device=device)
     done = 0
     training.model.train()
@@ -208,11 +222,12 @@ def train_one_epoch(training: Training, epoch: int, on_batch: Callable[[int], No
             on_batch(done)
     loss_sum, correct = sums.tolist()
     _check_finite(loss_sum, config, epoch)
-    return Metrics(loss_sum / done, correct / done)
+    examples = done // aim.group
+    return Metrics(loss_sum / examples, correct / examples)
 
 
 def train_step(training: Training, aim: Objective, batch: Batch, rate: float) -> Tensor:
-    """Take one step at rate `rate`; return the batch's summed loss and its correct photos, (2,)."""
+    """Take one step at rate `rate`; return the batch's summed loss and its right examples, (2,)."""
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     dtype = autocast_dtype(training.device)
@@ -221,7 +236,7 @@ def train_step(training: Training, aim: Objective, batch: Batch, rate: float) ->
     logits = logits.float()
     loss = aim.loss(logits, batch.targets)
     training.optimizer.zero_grad()
-    (loss / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
+    (loss * aim.group / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
     return torch.stack([loss.detach(), aim.correct(logits.detach(), batch.targets)])
 
@@ -236,26 +251,30 @@ def _check_finite(loss: float, config: Config, epoch: int) -> None:
 
 
 def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
-    """Return loss and accuracy over all validation photos, seen by their centre."""
+    """Return loss and accuracy over the validation split, its photos seen by their centre."""
     config, data, device = training.config, training.data, training.device
-    aim = objective(config.objective)
+    aim = aim_of(config, data)
     size = CHUNK[device.type]
 
     def photos() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(data.val), size):
             yield data.pixels[data.val[start : start + size]]
 
-    loss_sum, correct, done = 0.0, 0, 0
+    parts: list[Tensor] = []
     norm = (data.mean, data.std)
     with closing(outputs(training.model, photos(), config.image_size, norm, device)) as batches:
-        for logits in batches:
-            rows = data.val[done : done + len(logits)]
-            targets = torch.from_numpy(data.targets[rows]).to(device)
-            loss_sum += float(aim.loss(logits, targets))
-            correct += int(aim.correct(logits, targets))
-            done += len(logits)
-            on_batch(done)
-    return Metrics(loss_sum / done, correct / done)
+        for part in batches:
+            parts.append(part)
+            on_batch(sum(map(len, parts)))
+    # Each photo is seen once, in however many pairs it stands.
+    place_of = np.empty(len(data.pixels), dtype=np.int64)
+    place_of[data.val] = np.arange(len(data.val))
+    examples = data.examples(config, "val")
+    rows = examples.reshape(-1)
+    found = torch.cat(parts)[torch.from_numpy(place_of[rows]).to(device)]
+    targets = torch.from_numpy(data.answers(aim)[rows]).to(device)
+    loss, correct = float(aim.loss(found, targets)), int(aim.correct(found, targets))
+    return Metrics(loss / len(examples), correct / len(examples))
 
 
 def _facts(config: Config, data: Data) -> dict[str, Any]:
@@ -265,6 +284,8 @@ def _facts(config: Config, data: Data) -> dict[str, Any]:
         "mean": list(data.mean),
         "std": list(data.std),
         "photos": [len(data.train), len(data.val)],
+        "pairs": None if data.pairs is None else [len(data.pairs.train), len(data.pairs.val)],
+        "scale": data.scale(config).to_json(),
     }
 
 

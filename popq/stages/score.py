@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -11,55 +11,53 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from popq.catalogue import datasets, runs
 from popq.catalogue.batches import Failed, Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
 from popq.catalogue.states import PhotoState
-from popq.errors import BadInput, Outcome, Permanent, Transient
-from popq.images import decode
+from popq.errors import Outcome, Permanent, Transient
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
-from popq.learn.predict import load, predict
+from popq.learn.objectives import Reading
+from popq.learn.predict import predict
 from popq.stages.batch import Result
 from popq.stages.permits import Permits
+from popq.stages.pixels import Pixels
+from popq.stages.predict import open_run
 
 #: Photos decoded and predicted together (12 MB of pixels).
 TOGETHER: Final = 64
 
 
 class Score:
-    """The score stage of one run: every stored photo gets a score, a tier and probabilities.
+    """The score stage of one run: every stored photo gets a score and a tier.
 
-    The score is the probability-weighted mean of the tiers' mean training labels, so it has the
-    label's unit; the tier is the most probable one.
+    What they mean, and whether there are probabilities, depends on what the run was trained for:
+    `popq.learn.objectives` says it.
     """
 
     name = "score"
     batch_size = 2000
 
     def __init__(
-        self, catalogue: Catalogue, store: Store, *, runs_folder: Path, run_id: int, device: str
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        *,
+        runs_folder: Path,
+        packs_folder: Path,
+        run_id: int,
+        device: str,
     ) -> None:
         """Load the run's best weights.
 
         Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
         """
         self.rates: dict[str, float] = {}
-        with catalogue.read() as tx:
-            run = runs.get(tx, run_id)
-            dataset = datasets.get(tx, dataset=run.dataset_id)
-        if run.state != "done":
-            message = f"Run {run_id} is {run.state}: it has no weights to score with"
-            raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
-        folder = runs_folder / run.folder
-        self._model, self._card = load(folder, "best")
-        if self._card.sha256 != run.weights_sha256:
-            message = f"The weights in {folder} are not those that run {run_id} recorded"
-            raise BadInput(f"{message} (sha256 differs): restore them, or train anew.")
+        self._model, self._card, _, dataset = open_run(catalogue, runs_folder, run_id)
+        self._pixels = Pixels(catalogue, store, packs_folder, dataset)
         self._device = pick_device(device)
         place(self._model, self._device)
-        self._tier_labels = np.array(dataset.tier_labels)
         self._store = store
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
@@ -67,34 +65,28 @@ class Score:
         del permits  # the store is ours: nobody throttles it
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
-        batches = self._batches(photos, chunks, refused)
-        for probabilities in predict(self._model, batches, self._card, self._device):
-            yield from self._scored(chunks.popleft(), probabilities)
+        rows = self._pixels.rows(photos)
+        batches = self._batches(photos, rows, chunks, refused)
+        for reading in predict(self._model, batches, self._card, self._device):
+            yield from _scored(chunks.popleft(), reading)
             while refused:
                 yield refused.popleft()
         yield from refused
 
-    def _scored(
-        self, photos: Sequence[WorkPhoto], probabilities: npt.NDArray[np.float32]
-    ) -> Iterator[Scored]:
-        scores = probabilities @ self._tier_labels
-        tiers = probabilities.argmax(axis=1) + 1
-        for photo, score, tier, shares in zip(photos, scores, tiers, probabilities, strict=True):
-            yield Scored(photo.id, float(score), int(tier), [round(float(p), 6) for p in shares])
-
     def _batches(
         self,
         photos: Sequence[WorkPhoto],
+        rows: Mapping[int, int],
         chunks: deque[list[WorkPhoto]],
         refused: deque[Result],
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield the pixels of the readable photos, noting in `chunks` whose they are."""
         with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
             parts = [photos[at : at + TOGETHER] for at in range(0, len(photos), TOGETHER)]
-            decoded = deque(pool.submit(self._decode, part) for part in parts[:1])
+            decoded = deque(pool.submit(self._decode, part, rows) for part in parts[:1])
             for following in [*parts[1:], None]:
                 if following is not None:
-                    decoded.append(pool.submit(self._decode, following))
+                    decoded.append(pool.submit(self._decode, following, rows))
                 readable, pixels, bad = decoded.popleft().result()
                 refused.extend(bad)
                 if readable:
@@ -102,13 +94,12 @@ class Score:
                     yield np.stack(pixels)
 
     def _decode(
-        self, photos: Sequence[WorkPhoto]
+        self, photos: Sequence[WorkPhoto], rows: Mapping[int, int]
     ) -> tuple[list[WorkPhoto], list[npt.NDArray[np.uint8]], list[Result]]:
         readable, pixels, bad = [], [], []
         for photo in photos:
             try:
-                with self._store.open(str(photo.file_key)) as file:
-                    pixels.append(np.asarray(decode.crop(decode.decode(file).image)))
+                pixels.append(self._pixels.crop(photo, rows.get(photo.id)))
                 readable.append(photo)
             except (Permanent, Transient) as error:
                 bad.append(self._refused(photo, error))
@@ -124,3 +115,10 @@ class Score:
         # The image can be fetched again: the next download job takes the photo up.
         lost = {"file_key": None, "sha256": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
+
+
+def _scored(photos: Sequence[WorkPhoto], reading: Reading) -> Iterator[Scored]:
+    shares = reading.probabilities
+    for at, photo in enumerate(photos):
+        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
+        yield Scored(photo.id, float(reading.scores[at]), int(reading.tiers[at]), likely)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import structlog
 
 import popq
-from popq.catalogue import datasets, runs
+from popq.catalogue import datasets, pairs, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
@@ -23,11 +23,12 @@ from popq.images import pack
 from popq.images.store import Store
 from popq.learn import loop
 from popq.learn.config import Config, configure
-from popq.learn.data import Data
+from popq.learn.data import Data, Labels, Pairs
 from popq.learn.model import pick_device, place
+from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
+from popq.stages import judge as judging
 from popq.stages.heartbeat import Heartbeat
-from popq.stats import baselines, metrics
 
 log = structlog.get_logger()
 
@@ -165,9 +166,10 @@ class _Trainer:
             row = runs.get(tx, self.run)
             dataset = datasets.get(tx, dataset=row.dataset_id)
             members = datasets.members(tx, dataset.id)
-        packed = self._pack(dataset, members)
         config = Config.from_json(row.config)
-        data = _data(dataset, members, packed.pixels)
+        found = self._pairs(dataset, members, config)
+        packed = self._pack(dataset, members)
+        data = _data(dataset, members, packed.pixels, found)
         folder = self.where.runs / f"run-{self.run}"
         with self.catalogue.begin() as tx:
             runs.note(tx, self.run, self.term, folder=folder.name)
@@ -180,8 +182,11 @@ class _Trainer:
             on_progress=lambda p: self._beat(f"epoch {p.epoch}", p.done, p.total),
         )
         versions = {**result.versions, "popq": popq.__version__, "host": platform.node()}
-        judged, sha256 = self._judge(folder, dataset, members, data)
+        said, sha256 = self._predictions(folder, data)
+        unit = config.objective in judging.IN_LABELS_UNIT
+        judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
+            judging.record(tx, self.run, [members[row].photo_id for row in data.val], said)
             runs.finish(
                 tx,
                 self.run,
@@ -204,6 +209,26 @@ class _Trainer:
         with self.catalogue.begin() as tx:
             runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
 
+    def _pairs(self, dataset: Any, members: list[MemberRow], config: Config) -> Pairs | None:
+        """Return the pairs to rank by, each within its split; None for another objective."""
+        if config.objective != "rank":
+            return None
+        ids = np.array([member.photo_id for member in members])
+        training = np.array([member.label for member in members if member.split == "train"])
+        apart = pairs.CLEARLY_APART * float(training.std())
+        found = {}
+        for split in ("train", "val"):
+            with self.catalogue.read() as tx:
+                mined = pairs.mine(tx, dataset.id, split, apart=apart, within=config.pairs)
+                photos = np.array([pair for some in mined for pair in some], dtype=np.int64)
+            rows = np.searchsorted(ids, photos.reshape(-1, 2))
+            # By number, so that one catalogue gives one run whatever its database's order.
+            found[split] = rows[np.lexsort(rows.T)]
+        log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
+        mined_pairs = Pairs(found["train"], found["val"])
+        mined_pairs.check(config.pairs)  # before the pack, which may take an hour
+        return mined_pairs
+
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
         folder = pack.folder_of(self.where.packs, dataset.fingerprint)
         there = pack.open_pack(folder, dataset.fingerprint, len(members))
@@ -223,32 +248,28 @@ class _Trainer:
             way_out = "put its file back, or make a new data set without it"
             raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
 
-    def _judge(
-        self, folder: Path, dataset: Any, members: list[MemberRow], data: Data
-    ) -> tuple[dict[str, Any], str]:
-        """Judge the best epoch on the validation split, beside predictors that saw no pixel."""
+    def _predictions(self, folder: Path, data: Data) -> tuple[judging.Said, str]:
+        """Return what the best epoch says of the validation split, and its weights' sha256."""
         model, card = load(folder, "best")
         device = pick_device(self.where.device)
         place(model, device)
         chunks = np.array_split(data.val, max(1, len(data.val) // 256))
-        found = []
-        for shares in predict(model, (data.pixels[rows] for rows in chunks), card, device):
-            found.append(shares)
-            self._beat("judge", sum(map(len, found)), len(data.val))
-        probabilities = np.concatenate(found)
-        truth = data.targets[data.val] + 1
-        labels = np.array([members[row].label for row in data.val])
-        scores = probabilities @ np.array(dataset.tier_labels)
-        judged = metrics.classification(truth, probabilities, labels, scores)
-        correct = round(judged["accuracy"] * len(truth))
-        chance = 1 / dataset.tiers
-        judged["chance"] = chance
-        judged["p_chance"] = metrics.binomial_p(correct, len(truth), chance)
-        judged["without_pixels"] = _without_pixels(members, data)
-        return judged, card.sha256
+        found: list[Reading] = []
+        for reading in predict(model, (data.pixels[rows] for rows in chunks), card, device):
+            found.append(reading)
+            self._beat("judge", sum(len(one.tiers) for one in found), len(data.val))
+        shares = [one.probabilities for one in found if one.probabilities is not None]
+        said = judging.Said(
+            np.concatenate([one.scores for one in found]),
+            np.concatenate([one.tiers for one in found]),
+            np.concatenate(shares) if shares else None,
+        )
+        return said, card.sha256
 
 
-def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8]) -> Data:
+def _data(
+    dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8], found: Pairs | None
+) -> Data:
     split = np.array([member.split for member in members])
     if dataset.mean is None or len(dataset.mean) != 3:  # noqa: PLR2004 - channels
         raise BadInput(f"The data set {dataset.name} has no channel statistics; create it anew.")
@@ -259,22 +280,10 @@ def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8])
         val=np.flatnonzero(split == "val"),
         mean=(dataset.mean[0], dataset.mean[1], dataset.mean[2]),
         std=(dataset.std[0], dataset.std[1], dataset.std[2]),
-    )
-
-
-def _without_pixels(members: list[MemberRow], data: Data) -> dict[str, float]:
-    """Return the accuracies of predictors that never saw a picture, on the same split."""
-    ids = np.array([m.flickr_id or -m.photo_id for m in members], dtype=np.int64)
-    moments = np.array([m.moments for m in members], dtype=np.float64)
-    means = moments[:, 1:4] / moments[:, :1]
-    deviations = np.sqrt(np.maximum(moments[:, 4:7] / moments[:, :1] - means**2, 0))
-    features = np.hstack([means, deviations])
-    tiers = data.targets + 1
-    return baselines.all_baselines(
-        train_ids=ids[data.train],
-        train_tiers=tiers[data.train],
-        train_features=features[data.train],
-        ids=ids[data.val],
-        tiers=tiers[data.val],
-        features=features[data.val],
+        labels=Labels(
+            values=np.array([member.label for member in members], dtype=np.float64),
+            cuts=tuple(dataset.cuts),
+            tier_labels=tuple(dataset.tier_labels),
+        ),
+        pairs=found,
     )

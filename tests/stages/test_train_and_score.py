@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import numpy as np
@@ -29,6 +30,17 @@ def stored(tmp_path_factory):
         yield home
 
 
+@contextlib.contextmanager
+def without(home, name):
+    """Take a folder of the house's data away for a while."""
+    folder = home.rooms.settings.data_dir / name
+    folder.rename(folder.with_name("away"))
+    try:
+        yield
+    finally:
+        folder.with_name("away").rename(folder)
+
+
 @pytest.fixture(scope="module")
 def trained(stored):
     run = api.new_run(stored.rooms, "main", "default", SMALL)
@@ -44,12 +56,18 @@ def test_a_run_records_its_epochs_its_weights_and_its_metrics(stored, trained):
     assert judged["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-9)
     validated = stored.sql("SELECT count(*) FROM members WHERE split = 'val'")
     assert judged["n"] == np.sum(judged["confusion"]) == validated[0][0]
-    assert set(judged["without_pixels"]) == {
-        "majority",
-        "nearest_id",
-        "nearest_id_25",
-        "mean_colour",
-    }
+    names = {"majority", "nearest_id", "nearest_id_3", "nearest_id_25", "mean_colour"}
+    assert set(judged["without_pixels"]) == names  # no owner's mean: split by owner
+    assert judged["shared_owners"] == {"owners": 0, "photos": 0}
+    low, high = judged["intervals"]["accuracy"]
+    assert low <= judged["accuracy"] <= high
+    said = stored.sql(
+        "SELECT m.tier, j.tier, j.score, m.label FROM judgements j JOIN members m"
+        f" ON m.photo_id = j.photo_id WHERE j.run_id = {trained['id']} AND m.split = 'val'"
+    )
+    assert len(said) == judged["n"]
+    assert np.mean([row[0] == row[1] for row in said]) == judged["accuracy"]
+    assert np.mean([abs(row[2] - row[3]) for row in said]) == pytest.approx(judged["mae"])
     assert 0 <= judged["p_chance"] <= 1
 
 
@@ -88,7 +106,8 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     api.train(stored.rooms, run, on_progress=quiet)
     ((photo, key),) = stored.sql("SELECT id, file_key FROM photos WHERE id = 7")
     stored.rooms.store.delete(key)
-    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    with without(stored, "packs"):  # a packed photo needs no file
+        api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
     assert stored.sql(f"SELECT state, sha256 FROM photos WHERE id = {photo}") == [
         ("resolved", None)
     ]
@@ -97,13 +116,29 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     assert stored.sql(f"SELECT count(*) FROM scores WHERE run_id = {run}") == [(48,)]
 
 
+def test_packed_photos_are_scored_without_a_file_and_others_from_theirs(stored, trained):
+    api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet)
+    query = f"SELECT photo_id, score FROM scores WHERE run_id = {trained['id']}"
+    packed = dict(stored.sql(query))
+    again = {"run_id": trained["id"], "again": True, "on_progress": quiet}
+    with without(stored, "store"):
+        done = api.work(stored.rooms, "score", **again)
+    assert (done.moved, done.left) == (len(packed), 0)
+    assert dict(stored.sql(query)) == pytest.approx(packed, abs=1e-4)
+    with without(stored, "packs"):
+        api.work(stored.rooms, "score", **again)
+    assert dict(stored.sql(query)) == pytest.approx(packed, abs=1e-4)
+    assert api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet) is None
+
+
 def test_a_file_that_rotted_in_the_store_is_fetched_again(stored, trained):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 6, "epochs": 1})
     api.train(stored.rooms, run, on_progress=quiet)
     ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 9")
     path = stored.rooms.settings.data_dir / "store" / key
     path.write_bytes(path.read_bytes()[:500] + bytes(path.stat().st_size - 500))
-    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    with without(stored, "packs"):
+        api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
     assert stored.sql("SELECT state, reason FROM photos WHERE id = 9") == [("resolved", None)]
     assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
     assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
