@@ -263,5 +263,6 @@ def open_rooms() -> Rooms:
 
     Commands log only what a person should see; workers call `logs.for_workers`.
     """
-    logs.for_commands()
+    if not logs.are_set():
+        logs.for_commands(colors=not settings_module.no_color())
     return Rooms(settings_module.load())

@@ -55,7 +55,7 @@ def split_preset(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 @click.option("--enqueue", is_flag=True, help="Leave it to a worker of the gpu queue.")
 @show.json_option
 def train_command(dataset: str, enqueue: bool, as_json: bool, **options: Any) -> None:
-    """Train a network on a data set to tell a photo's tier from its pixels.
+    """Train a network on a data set to tell how popular a photo is from its pixels.
 
     Builds the pack (the decoded photos) once, then trains with a checkpoint an epoch. Started
     again with the same options, an unfinished run goes on from its last epoch.
@@ -123,11 +123,15 @@ runs_command.add_command(judged.compare_command)
 def _print(run: dict[str, Any]) -> None:
     config = run["config"]
     what = f"{config['arch']} at {config['image_size']} px on {run['dataset']}"
+    if config["objective"] != "classify":
+        what += f", to {config['objective']}"
     click.echo(f"Run {run['id']} ({what}): {run['state']}")
     if run["message"]:
         click.echo(f"  {run['message']}")
     columns = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
     if run["epochs"]:
         show.table(run["epochs"], (*columns, "images_per_second"), "")
+        if config["objective"] == "rank":
+            click.echo("An epoch's accuracy is of pairs put in order, what follows is of tiers.")
     if run["metrics"]:
         judged.judged(run["metrics"])

@@ -46,6 +46,21 @@ class Pairs:
     train: NDArray[np.int64]
     val: NDArray[np.int64]
 
+    def check(self, within: str) -> None:
+        """Raise `BadInput` unless these are enough; `within` is of whom they are, owner or any."""
+        train, val = len(self.train), len(self.val)
+        if train >= FEWEST_PAIRS and val >= 1:
+            return
+        few = (
+            f"{train} pairs to train on and {val} to validate on are too few: {FEWEST_PAIRS} and 1 "
+            "are the least"
+        )
+        more = "import or download more photos, or train with --objective regress."
+        if within == "any":
+            raise BadInput(f"{few}. Few labels lie clearly apart: {more}")
+        what = "Pairs are photos of one owner, posted within days, with labels clearly apart"
+        raise BadInput(f"{few}. {what}: give --pairs any for pairs of anybody's photos, {more}")
+
 
 @dataclass(frozen=True)
 class Data:
@@ -90,21 +105,8 @@ class Data:
                 "Import photos with other labels."
             )
         if config.objective == "rank":
-            self._check_pairs(config)
-
-    def _check_pairs(self, config: Config) -> None:
-        train, val = (len(self.examples(config, split)) for split in ("train", "val"))
-        if train >= FEWEST_PAIRS and val >= 1:
-            return
-        few = (
-            f"{train} pairs to train on and {val} to validate on are too few: {FEWEST_PAIRS} and 1 "
-            "are the least"
-        )
-        more = "import or download more photos, or train with --objective regress."
-        if config.pairs == "any":
-            raise BadInput(f"{few}. Few labels lie clearly apart: {more}")
-        what = "Pairs are photos of one owner, posted within days, with labels clearly apart"
-        raise BadInput(f"{few}. {what}: give --pairs any for pairs of anybody's photos, {more}")
+            none = np.empty((0, 2), dtype=np.int64)
+            (self.pairs or Pairs(none, none)).check(config.pairs)
 
     def examples(self, config: Config, split: str) -> NDArray[np.int64]:
         """Return the rows of each thing that the loss is summed over, (E, group).
@@ -114,7 +116,7 @@ class Data:
         if config.objective != "rank":
             return (self.train if split == "train" else self.val)[:, None]
         if self.pairs is None:
-            return np.empty((0, 2), dtype=np.int64)
+            raise BadInput("A ranking needs pairs of photos, and there are none.")
         return self.pairs.train if split == "train" else self.pairs.val
 
     def scale(self, config: Config) -> Scale:

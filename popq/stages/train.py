@@ -225,7 +225,9 @@ class _Trainer:
             # By number, so that one catalogue gives one run whatever its database's order.
             found[split] = rows[np.lexsort(rows.T)]
         log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
-        return Pairs(found["train"], found["val"])
+        mined_pairs = Pairs(found["train"], found["val"])
+        mined_pairs.check(config.pairs)  # before the pack, which may take an hour
+        return mined_pairs
 
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
         folder = pack.folder_of(self.where.packs, dataset.fingerprint)
