@@ -54,7 +54,7 @@ def _command(command: click.Command, name: str, level: int) -> Iterator[str]:
     yield ""
     yield from _help(command.help or "")
     rows = [param.get_help_record(context) for param in command.get_params(context)]
-    shown = [row for row in rows if row is not None and not row[0].startswith("-h, ")]
+    shown = [row for row in rows if row is not None and not row[0].endswith("--help")]
     if shown:
         yield "| option | what |"
         yield "|---|---|"
