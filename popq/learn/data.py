@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 #: Batches that wait for the model at most.
 AHEAD = 2
+#: Share of a GPU's free memory that packed photos may take: the model needs the rest.
+PIXELS_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -58,38 +60,90 @@ class Data:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step takes: images (B, 3, S, S) float32 and targets (B,) int64."""
+    """What one training step takes: images (B, 3, S, S) float32 and targets (B,) int64.
+
+    Where only the head learns, `images` are the photos' features, (B, F) float32.
+    """
 
     images: Tensor
     targets: Tensor
 
 
+def edges(photos: int, batch_size: int) -> NDArray[np.int64]:
+    """Return where an epoch's batches begin and end, from 0 to `photos`.
+
+    Sizes differ by one at most: a last batch of one photo would upset the batch norms.
+    """
+    steps = -(-photos // batch_size)
+    return np.rint(np.linspace(0, photos, steps + 1)).astype(np.int64)
+
+
 def steps_per_epoch(photos: int, batch_size: int) -> int:
     """Return how many batches of at most `batch_size` an epoch over `photos` photos has."""
-    return -(-photos // batch_size)
+    return len(edges(photos, batch_size)) - 1
 
 
 def training_batches(
-    data: Data, config: Config, epoch: int, device: torch.device
+    data: Data,
+    config: Config,
+    epoch: int,
+    device: torch.device,
+    *,
+    first: int = 0,
+    part: tuple[int, int] = (0, 1),
+    resident: Tensor | None = None,
+    features: NDArray[np.float32] | None = None,
 ) -> Generator[Batch]:
-    """Yield the epoch's batches: every training photo once, each with a crop of its own.
+    """Yield the epoch's batches from number `first` on: each photo once, with a crop of its own.
 
     Order, crops and flips follow from (seed, epoch) alone, so that a resumed run draws the same.
-    Batch sizes differ by one at most: a last batch of one photo would upset the batch norms.
+    `part` (i, n) yields the i-th of n equal parts of each batch. Pixels are taken from `resident`,
+    if they lie on the device; with `features` (N, F) there are no pixels.
     """
     rng = np.random.default_rng((config.seed, epoch))
     order = rng.permutation(data.train)
     crops = draw_crops(rng, len(order))
-    edges = np.linspace(0, len(order), steps_per_epoch(len(order), config.batch_size) + 1)
-    bounds = np.rint(edges).astype(int)
+    bounds = edges(len(order), config.batch_size)[first:]
+    rank, of = part
 
-    def load(some: slice) -> Batch:
+    def load(start: int, end: int) -> Batch:
+        size = end - start
+        some = slice(start + size * rank // of, start + size * (rank + 1) // of)
         rows = order[some]
-        images = upload(data.pixels[rows], device)
+        targets = torch.from_numpy(data.targets[rows]).to(device)
+        if features is not None:
+            return Batch(torch.from_numpy(features[rows]).to(device), targets)
+        if resident is not None:
+            images = resident[torch.from_numpy(rows).to(device)]
+        else:
+            images = upload(data.pixels[rows], device)
         images = prepare(images, crops[some], config.image_size, data.mean, data.std)
-        return Batch(images, torch.from_numpy(data.targets[rows]).to(device))
+        return Batch(images, targets)
 
-    return prefetch(load, map(slice, bounds[:-1], bounds[1:]))
+    ranges = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    return prefetch(lambda ends: load(*ends), ranges)
+
+
+def resident(pixels: NDArray[np.uint8], device: torch.device, room: int) -> Tensor | None:
+    """Return the pack's pixels on the device, or None where they take more than `room` bytes.
+
+    They are read from the disk once, in parts of about 200 MB.
+    """
+    if pixels.nbytes > room:
+        return None
+    there = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(pixels), 1024):
+        part = np.ascontiguousarray(pixels[start : start + 1024])
+        there[start : start + len(part)] = torch.from_numpy(part).to(device)
+    return there
+
+
+def room_on(device: torch.device) -> int:
+    """Return how many bytes of pixels the device should hold; none on a CPU, which maps them."""
+    if device.type == "cpu":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * PIXELS_SHARE)
 
 
 def upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

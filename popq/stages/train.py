@@ -26,6 +26,7 @@ from popq.learn.config import Config, configure
 from popq.learn.data import Data
 from popq.learn.model import pick_device, place
 from popq.learn.predict import load, predict
+from popq.learn.resume import EpochReport
 from popq.stages.heartbeat import Heartbeat
 from popq.stats import baselines, metrics
 
@@ -200,7 +201,7 @@ class _Trainer:
         self.heart.progress()
         self.on_progress(phase, done, total)
 
-    def _epoch(self, report: loop.EpochReport) -> None:
+    def _epoch(self, report: EpochReport) -> None:
         with self.catalogue.begin() as tx:
             runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
 
