@@ -19,18 +19,8 @@ from popq.cli.work import hint, say_enqueued
 _id_argument = click.argument("job", type=click.IntRange(1, show.BIGGEST), metavar="ID")
 
 
-class _OrNumber(click.Group):
-    """A group whose first argument may be a number: `jobs 7` shows job 7."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Put `show` before a number."""
-        return super().resolve_command(ctx, ["show", *args] if args[0].isdecimal() else args)
-
-
 @click.group(
-    cls=_OrNumber, invoke_without_command=True, subcommand_metavar="[ID | COMMAND ID] [OPTIONS]"
+    cls=show.OrNumber, invoke_without_command=True, subcommand_metavar="[ID | COMMAND ID] [OPTIONS]"
 )
 @show.json_option
 @click.pass_context

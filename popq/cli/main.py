@@ -24,7 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dataset": ("dataset", "Cut stored photos into tiers and splits; list and show data sets."),
     "train": ("runs", "Train a network to tell a photo's tier from its pixels."),
     "score": ("work", "Score stored photos with a trained run, here and now."),
-    "runs": ("runs", "List training runs, or show one with its epochs and metrics."),
+    "runs": ("runs", "List the training runs; show, follow or stop one."),
     "report": ("report", "Write one HTML page: labels, tiers, learning, mistakes, photos."),
     "status": ("status", "Show where the photos are, and who works at what how fast."),
     "photo": ("catalogue", "Show all that is known of one photo."),

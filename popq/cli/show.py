@@ -51,6 +51,16 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+class OrNumber(click.Group):
+    """A group whose first argument may be a number: `jobs 7` shows job 7."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Put `show` before a number."""
+        return super().resolve_command(ctx, ["show", *args] if args[0].isdecimal() else args)
+
+
 class Ticker:
     """Progress on stderr: one line that is overwritten on a terminal, a line now and then else."""
 

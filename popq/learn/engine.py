@@ -84,12 +84,17 @@ class Together(Engine):
         return bool(self.total(torch.tensor(int(flag), device=self.device)) > 0)
 
 
+def launched() -> bool:
+    """Return whether a launcher started this process as one of several."""
+    return torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()
+
+
 def engine(device: torch.device) -> Engine:
     """Return the engine of this process: several if a launcher of torch's started it, else alone.
 
     Raises `Misconfigured` when Accelerate is needed and not installed.
     """
-    if not torch.distributed.is_available() or not torch.distributed.is_torchelastic_launched():
+    if not launched():
         return Engine(device)
     try:
         return Together(device)

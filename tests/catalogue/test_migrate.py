@@ -18,7 +18,7 @@ from popq.catalogue.models import Base
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0005"
+HEAD = "0006"
 
 
 @pytest.fixture
