@@ -85,8 +85,8 @@ def popq_worker(url: str, job: int, number: int, start, times) -> None:
             moves = [move(photo.id) for photo in photos]
             with catalogue.begin() as tx:
                 tally = Tally(moved=len(moves))
-                batches.settle(tx, lease, moves, [], tally, lease_s=LEASE_S)
-                batches.close(tx, lease, MAX_TRIES)
+                told = batches.settle(tx, lease, moves, [], tally, lease_s=LEASE_S, last=True)
+                batches.close(tx, lease, MAX_TRIES, job=told)
     times.put(took)
 
 

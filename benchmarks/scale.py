@@ -64,7 +64,9 @@ def status(catalogue: Catalogue) -> None:
 
 def cut(catalogue: Catalogue) -> int:
     with catalogue.begin() as tx:
-        return jobs.enqueue(tx, "resolve", size=SIZE).job
+        # Plain ranges at both sizes: batches of owners would be many more, and smaller, in the
+        # larger list alone, where an owner has enough photos for them.
+        return jobs.enqueue(tx, "resolve", size=SIZE, via="oembed").job
 
 
 def measure(server: str, photos: int, processes: int) -> dict[str, float]:

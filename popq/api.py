@@ -18,12 +18,13 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from popq import gpu
-from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, torch_stage
+from popq.bootstrap import BATCH_SIZES, QUEUES, Rooms, open_rooms, torch_stage
 from popq.catalogue import datasets, hosts, jobs, migrate, orders, overview, queries, runs, scores
 from popq.catalogue import recheck as rechecking
 from popq.catalogue.db import Catalogue
@@ -35,6 +36,9 @@ from popq.stages import dataset, ingest, stream
 from popq.stages import purge as purging
 from popq.stages.dataset import Spec
 from popq.stages.presence import Presence
+
+if TYPE_CHECKING:
+    from popq.learn.scorer import Scorer
 
 log = structlog.get_logger()
 
@@ -98,17 +102,20 @@ def work(
     only: Filter | None = None,
     limit: int | None = None,
     via: str | None = None,
+    again: bool = False,
     on_progress: OnProgress,
 ) -> jobs.Progress | None:
     """Do the stage's work here and now, beside whatever other workers do, until none is left.
 
     `only` narrows it (see `catalogue.work`), `limit` takes the first photos, `via` is another
-    way to do it (`oembed` resolves without a key). Returns how its job
-    ended, or None when there was nothing to do. Raises `Misconfigured` when the job was paused.
+    way to do it (`oembed` resolves without a key), `again` scores what is scored, too. Returns how
+    its job ended, or None when there was nothing to do. Raises `Misconfigured` when the job was
+    paused.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
-    done = rooms.enqueue(stage, run_id=run_id, only=only, limit=limit, via=via, by=person())
+    ask: dict[str, Any] = {"only": only, "limit": limit, "via": via, "again": again}
+    done = rooms.enqueue(stage, run_id=run_id, by=person(), **ask)
     if done.job is None:
         return None
     # A score batch has the whole device; several would only fight for it.
@@ -128,6 +135,7 @@ def preview(
     only: Filter | None = None,
     limit: int | None = None,
     via: str | None = None,
+    again: bool = False,
     after: int = 0,
 ) -> dict[str, Any]:
     """Return what enqueuing would come to: photos, batches, and seconds at the current rate.
@@ -142,6 +150,8 @@ def preview(
     if stage == "score":
         run_id = scored_run(rooms, run_id)
     with rooms.catalogue.read() as tx:
+        if again:
+            only = jobs.again(tx, run_id, only or {})
         found, cut = jobs.preview(
             tx, stage, size=size, run_id=run_id, only=only, limit=limit, via=via, max_tries=tries
         )
@@ -223,8 +233,28 @@ def show_job(rooms: Rooms, job: int) -> dict[str, Any]:
     return told
 
 
+def newest_dataset(rooms: Rooms, name: str | None) -> str:
+    """Return the name of the data set asked for, or of the newest; `BadInput` without one."""
+    with rooms.catalogue.read() as tx:
+        if name is not None:
+            return str(datasets.get(tx, name).name)
+        found = datasets.list_all(tx)
+    if not found:
+        raise BadInput("There is no data set yet; `popq dataset create NAME` makes one.")
+    return str(found[-1].name)
+
+
 def scored_run(rooms: Rooms, run_id: int | None) -> int:
-    """Return the run to score with: the one asked for, or the newest that is done."""
+    """Return the run to score with; as `newest_run`, and `BadInput` without a photo to score."""
+    run_id = newest_run(rooms, run_id)
+    with rooms.catalogue.read() as tx:
+        if not queries.any_stored(tx):
+            raise BadInput("No photo is stored, so there is none to score; `popq download` first.")
+    return run_id
+
+
+def newest_run(rooms: Rooms, run_id: int | None) -> int:
+    """Return the run asked for, or the newest that is done; `BadInput` for one without weights."""
     with rooms.catalogue.read() as tx:
         if run_id is None:
             run_id = queries.newest_run(tx)
@@ -250,6 +280,22 @@ def leads(rooms: Rooms) -> bool:
     """Return whether this process speaks for all that a launcher started; alone it does."""
     several = torch_stage("train").team(rooms.settings.device)
     return several is None or bool(several.leads)
+
+
+def load_model(source: int | str | Path) -> Scorer:
+    """Return a trained network ready to score pictures: of a run, or of an exported folder.
+
+        scorer = api.load_model(3)                       # run 3 of this catalogue, or "exported/"
+        for said in scorer.score(["a.jpg", Image.open("b.png")]):
+            print(said.score, said.tier, said.probabilities)
+
+    A picture is a path or a PIL image of any size from 64x64 pixels up and any mode; they are
+    batched inside. `score` is in the labels' unit, `tier` counts from 1, `probabilities` has one
+    float for each tier. Settings say where the catalogue is and on which device (`POPQ_DEVICE`).
+    Raises `BadInput` for a run without weights, other weights than it recorded, or no such folder.
+    """
+    with open_rooms() as rooms:
+        return rooms.scorer(source if isinstance(source, int) else Path(source))
 
 
 def new_run(
@@ -328,6 +374,13 @@ def show_run(rooms: Rooms, run: int) -> dict[str, Any]:
     with rooms.catalogue.read() as tx:
         row = runs.get(tx, run)
         return queries.rows_of([row])[0] | {"epochs": runs.epochs(tx, run)}
+
+
+def compare_runs(rooms: Rooms, first: int, second: int) -> dict[str, Any]:
+    """Return two runs side by side on the same validation photos; see `stages.compare`."""
+    from popq.stages.compare import compare  # noqa: PLC0415 - loads scikit-learn
+
+    return compare(rooms.catalogue, first, second)
 
 
 def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from popq import logs
 from popq import settings as settings_module
-from popq.catalogue import jobs
+from popq.catalogue import jobs, version
 from popq.catalogue.db import Catalogue
 from popq.catalogue.work import Filter
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, PopqError
 from popq.flickr.client import FlickrClient
 from popq.flickr.oembed import OEmbedClient
 from popq.images.fetch import ImageClient
@@ -28,6 +29,7 @@ from popq.stages.drain import Drain
 from popq.stages.resolve import Resolve
 
 if TYPE_CHECKING:
+    from popq.learn.scorer import Scorer
     from popq.stages.train import Place
 
 #: Which stages a queue's workers do; training is a run, not a job.
@@ -57,8 +59,14 @@ class Rooms:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The catalogue."""
-        return Catalogue(self.settings.catalogue_url(), self.worker)
+        """The catalogue; raises `Misconfigured` when it is no catalogue of ours."""
+        catalogue = Catalogue(self.settings.catalogue_url(), self.worker)
+        try:
+            version.refuse_strangers(catalogue)
+        except PopqError:
+            catalogue.close()
+            raise
+        return catalogue
 
     @cached_property
     def store(self) -> Store:
@@ -137,9 +145,15 @@ class Rooms:
         limit: int | None = None,
         then: str | None = None,
         via: str | None = None,
+        again: bool = False,
     ) -> jobs.Enqueued:
-        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`."""
+        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`.
+
+        `again` scores what the run has scored, too.
+        """
         with self.catalogue.begin() as tx:
+            if again:
+                only = jobs.again(tx, run_id, only or {})
             return jobs.enqueue(
                 tx,
                 stage,
@@ -171,6 +185,16 @@ class Rooms:
             save_every_s=self.settings.checkpoint_every_s,
         )
         return place
+
+    def scorer(self, source: int | Path) -> Scorer:
+        """Return a run's network, or that of an exported folder, ready to score; loads torch."""
+        predict, device = torch_stage("predict"), self.settings.device
+        if isinstance(source, Path):
+            scorer: Scorer = predict.load_exported(source, device)
+        else:
+            runs_folder = self.settings.data_dir / "runs"
+            scorer = predict.load_run(self.catalogue, runs_folder, source, device)
+        return scorer
 
     def _resolve(self, run_id: int | None) -> Stage:
         del run_id
@@ -218,7 +242,7 @@ class Rooms:
         return stage
 
 
-def torch_stage(name: Literal["train", "score"]) -> Any:
+def torch_stage(name: Literal["train", "score", "predict"]) -> Any:
     """Import a stage that needs torch, only where it is needed.
 
     Raises `Misconfigured` where popq was installed without it.

@@ -45,12 +45,12 @@ def for_workers(level: str, secrets: Iterable[str], worker: str) -> None:
     logging.captureWarnings(capture=True)
 
 
-def for_commands() -> None:
-    """Log only warnings, in words: a command's own lines say the rest."""
+def for_commands(level: str = "warning") -> None:
+    """Log only warnings, in words: a command's own lines say the rest; more when asked to."""
     renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     named = (structlog.contextvars.merge_contextvars, structlog.processors.add_log_level)
-    _configure("warning", [*named, stamp, renderer])
+    _configure(level, [*named, stamp, renderer])
 
 
 class _Named:

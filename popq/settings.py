@@ -1,15 +1,17 @@
-"""Settings: `POPQ_*` from the environment, `.env` or `popq.toml`, read once, secrets masked.
+"""Settings: from `popq.toml`, `.env`, the environment or a flag, read once, secrets masked.
 
-Precedence: environment, then `.env`, then `popq.toml`, then the defaults below. A name that popq
-does not know is an error, since a typing mistake would otherwise be silently ignored.
+Of these, the later wins over the earlier, and each of them over the defaults below. A name that
+popq does not know is an error, since a typing mistake would otherwise be silently ignored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
@@ -27,6 +29,12 @@ from popq.errors import Misconfigured, without_password
 PREFIX = "POPQ_"
 #: Read by the test suite only, never by popq.
 TEST_PREFIX = "POPQ_TEST_"
+#: Where settings may stand beside the environment, in the folder where popq is started.
+TOML, DOTENV = "popq.toml", ".env"
+#: Where a setting's value may come from, weakest first.
+SOURCES: Final = ("default", TOML, DOTENV, "environment", "flag")
+#: Variables that a flag (`--set`) put into this process's environment.
+_FLAGS: Final[set[str]] = set()
 #: Brokers that carry doorbells, by their URLs' schemes.
 BROKERS = ("redis", "rediss", "amqp", "amqps")
 
@@ -34,7 +42,7 @@ BROKERS = ("redis", "rediss", "amqp", "amqps")
 class Settings(BaseSettings):
     """The effective settings of one process; each field's name carries its unit."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file="popq.toml", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML, extra="forbid")
 
     data_dir: Path = Field(Path("popq-data"), description="where everything local lives")
     database_url: SecretStr | None = Field(
@@ -119,8 +127,7 @@ class Settings(BaseSettings):
         """Put `.env` below the environment, and `popq.toml` below both."""
         del dotenv_settings, file_secret_settings
         # Only popq's own names: a `.env` is shared with others (docker compose, say).
-        named = {name: value for name, value in dotenv_values(".env").items() if _is_ours(name)}
-        ours = {name[len(PREFIX) :].lower(): value for name, value in named.items()}
+        ours = {name[len(PREFIX) :].lower(): value for name, value in _dotenv().items()}
         dotenv = InitSettingsSource(settings_cls, init_kwargs=ours)
         return init_settings, env_settings, dotenv, TomlConfigSettingsSource(settings_cls)
 
@@ -167,10 +174,10 @@ class Settings(BaseSettings):
 def load() -> Settings:
     """Read the settings of this process.
 
-    Raises `Misconfigured` for a name that popq does not know (with the nearest known one) and for
-    a value out of its range.
+    Raises `Misconfigured` for a name that popq does not know (with the nearest known one), for a
+    value out of its range, and for a file that cannot be read.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = set(variables())
     for name in os.environ:
         if _is_ours(name) and name.upper() not in known:
             raise Misconfigured(f"{name} is no setting of popq{_nearest(name.upper(), known)}.")
@@ -181,12 +188,68 @@ def load() -> Settings:
         field = str(first["loc"][0]) if first["loc"] else "?"
         name = field if field.upper().startswith(PREFIX) else f"{PREFIX}{field.upper()}"
         if first["type"] == "extra_forbidden":
-            where = ".env or popq.toml"
-            message = f"{name.upper()} in {where} is no setting of popq"
+            message = f"{name.upper()} in {DOTENV} or {TOML} is no setting of popq"
             raise Misconfigured(f"{message}{_nearest(name.upper(), known)}.") from None
-        raise Misconfigured(f"{name.upper()}: {first['msg']}.") from None
-    except ValueError as error:
-        raise Misconfigured(f"popq.toml or .env cannot be read: {error}.") from None
+        where = sources().get(name.upper(), "default")
+        message = f"{name.upper()} ({where}): {first['msg']}"
+        raise Misconfigured(f"{message}; `popq config show` lists what is set.") from None
+    except (ValueError, OSError) as error:
+        message = f"{TOML} or {DOTENV} cannot be read: {error}"
+        raise Misconfigured(f"{message}. Correct it, or move it away.") from None
+
+
+def variables() -> dict[str, str]:
+    """Return the name of every setting's variable, and what the setting is."""
+    fields = Settings.model_fields.items()
+    return {f"{PREFIX}{name.upper()}": str(field.description) for name, field in fields}
+
+
+def default(variable: str) -> str:
+    """Return a setting's default as it is written in a table; "" for none."""
+    value = Settings.model_fields[variable[len(PREFIX) :].lower()].default
+    return "" if value is None else str(value)
+
+
+def put(given: str) -> None:
+    """Set one setting for this process and its children: NAME=VALUE, with or without POPQ_.
+
+    Raises `Misconfigured` for a name that popq does not know.
+    """
+    name, _, value = given.partition("=")
+    variable = PREFIX + name.strip().upper().removeprefix(PREFIX).replace("-", "_")
+    known = set(variables())
+    if variable not in known:
+        raise Misconfigured(f"--set {name}: no setting of popq{_nearest(variable, known)}.")
+    os.environ[variable] = value
+    _FLAGS.add(variable)
+
+
+def sources() -> dict[str, str]:
+    """Return for every setting that is not at its default where its value comes from (`SOURCES`).
+
+    Of a file that cannot be read nothing is told.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        table = TomlConfigSettingsSource(Settings).toml_data
+        found = dict.fromkeys((f"{PREFIX}{name.upper()}" for name in table), TOML)
+        found |= dict.fromkeys((name.upper() for name in _dotenv()), DOTENV)
+        ours = [name.upper() for name in os.environ if _is_ours(name)]
+        return found | {name: "flag" if name in _FLAGS else "environment" for name in ours}
+    return {}
+
+
+def example() -> str:
+    """Return a `popq.toml` with every setting at its default, each a comment until it is wanted."""
+    lines = [
+        "# Settings of popq for commands that are started in this folder.",
+        f"# {DOTENV}, the environment (POPQ_ and the name in capitals) and `popq --set NAME=VALUE`",
+        "# win over this file. `popq config show` lists what is set, and where.",
+    ]
+    for name, field in Settings.model_fields.items():
+        value: Any = "" if field.default is None else field.default
+        shown = json.dumps(str(value) if isinstance(value, Path) else value)
+        lines += ["", f"# {field.description}", f"# {name} = {shown}"]
+    return "\n".join(lines) + "\n"
 
 
 def environment(**values: object) -> dict[str, str]:
@@ -202,10 +265,15 @@ def _password(url: str) -> str | None:
     return login.partition(":")[2] if at else None
 
 
+def _dotenv() -> dict[str, str | None]:
+    """Return what `.env` says of popq: the file may be shared with others (docker compose, say)."""
+    return {name: value for name, value in dotenv_values(DOTENV).items() if _is_ours(name)}
+
+
 def _is_ours(name: str) -> bool:
     return name.upper().startswith(PREFIX) and not name.upper().startswith(TEST_PREFIX)
 
 
 def _nearest(name: str, known: set[str]) -> str:
     match = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {match[0]}" if match else "; the README lists those there are"
+    return f": did you mean {match[0]}" if match else "; `popq config show` lists all"

@@ -47,7 +47,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from popq.catalogue import jobs, owners, ranges, steps
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
-from popq.catalogue.states import ACTIVE_JOBS, BatchState, JobState, PhotoState
+from popq.catalogue.states import ACTIVE_JOBS, BatchState, PhotoState
 from popq.catalogue.work import FORWARD, START, Filter, spent, used_up, work_of
 from popq.errors import LeaseLost, Outcome
 
@@ -224,19 +224,22 @@ def settle(
     *,
     lease_s: float,
     page: int | None = None,
-) -> JobState:
+    last: bool = False,
+) -> Any:
     """Record results and renew the lease by `lease_s` seconds, all or nothing.
 
     Moves exactly those photos that are still in the stage's start state, and counts no others.
-    `page` is the owner's page to ask for next, if that is another than before.
-    Returns the job's state: a worker goes on only while its job is running. Raises `LeaseLost`
-    before writing anything if the batch has a newer term.
+    `page` is the owner's page to ask for next, if that is another than before. `last` says that the
+    batch is closed or handed back next: the job is shared from here, which saves asking again.
+    Returns the job's row, as `jobs.get`: a worker goes on only while its job is running. Raises
+    `LeaseLost` before writing anything if the batch has a newer term.
     """
     counted = {f"b_{name}": count for name, count in dataclasses.asdict(tally).items()}
-    held = {"b_batch": lease.batch, "b_term": lease.term, "b_lease_s": lease_s}
-    renew = _renew(gets_on=bool(tally.moved or tally.exited))
-    state = tx.execute(renew, held | counted).scalar_one_or_none()
-    if state is None:
+    held = {"b_batch": lease.batch, "b_term": lease.term, "b_lease_s": lease_s, "job": lease.job}
+    gets_on, at_once = bool(tally.moved or tally.exited), tx.dialect.name == "postgresql"
+    renew = _renew(gets_on=gets_on, at_once=at_once, share=last)
+    job: Any = tx.execute(renew, held | counted).one_or_none()
+    if job is None:
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
         )
@@ -249,19 +252,25 @@ def settle(
     if lease.owner is not None and movable.intersection(forward):
         # Now, since which they are nobody knows later: its range says nothing.
         jobs.hand_on_photos(tx, jobs.share(tx, lease.job), sorted(movable.intersection(forward)))
-    return JobState(state)
+    return job if at_once else jobs.get(tx, lease.job)
 
 
 @cache
-def _renew(*, gets_on: bool) -> ReturningUpdate[str]:
+def _renew(*, gets_on: bool, at_once: bool, share: bool) -> Any:
+    """Return the statement that renews a lease; `at_once`, it returns the job's row, shared or not.
+
+    SQLite cannot do that, nor needs it: it has one writer at a time.
+    """
     added = {name: Batch.__table__.c[name] for name in Tally.__slots__}
     values = {name: old + bindparam(f"b_{name}", type_=old.type) for name, old in added.items()}
     values["due"] = db_now() + bindparam("b_lease_s", type_=Double)
     if gets_on:
         values["expiries"] = literal(0)  # a worker that gets on is not killed by its photos
         values["settled"] = db_now()
-    job_state = select(Job.state).where(Job.id == Batch.job_id).scalar_subquery()
-    return update(Batch).where(*_held()).values(values).returning(job_state)
+    if not at_once:
+        return update(Batch).where(*_held()).values(values).returning(Batch.id)
+    job = (jobs.SHARE if share else jobs.GET).cte("job")
+    return update(Batch).where(*_held(), Batch.job_id == job.c.id).values(values).returning(*job.c)
 
 
 def _note(tx: Tx, lease: Lease, failures: Sequence[Failed]) -> None:
@@ -316,26 +325,29 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
     return moved
 
 
-def hand_back(tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None) -> None:
+def hand_back(
+    tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None, *, job: Any = None
+) -> None:
     """Give the batch back; it may be claimed again `in_s` seconds from now.
 
     Closes it if its job is over. What it finished goes to the downstream job, if there is one.
+    `job` is what a `settle` that was the last returned in this transaction.
     """
-    job = jobs.share(tx, lease.job)
+    job = job or jobs.share(tx, lease.job)
     if job.state not in ACTIVE_JOBS:
-        close(tx, lease, max_tries or 0)
+        close(tx, lease, max_tries or 0, job=job)
     elif _put_down(tx, lease, _ready(in_s)):
         hand_on(tx, job, lease, max_tries)
 
 
-def close(tx: Tx, lease: Lease, max_tries: int) -> None:
+def close(tx: Tx, lease: Lease, max_tries: int, *, job: Any = None) -> None:
     """Close the batch, counting what is left of its work, and its job with its last batch.
 
     If there is work in it that has tries left, it may be claimed again instead: photos that became
     work after its worker had loaded them. A worker moves each photo that it loads or counts a try,
-    so this ends.
+    so this ends. `job` is what a `settle` that was the last returned in this transaction.
     """
-    job = jobs.share(tx, lease.job)
+    job = job or jobs.share(tx, lease.job)
     keyed, only = lease.owner is not None, tuple(job.filter.items())
     put = _close(job.stage, job.run_id, only, job.id, max_tries, keyed=keyed)
     of = {"b_batch": lease.batch, "b_term": lease.term, "goes_on": job.state in ACTIVE_JOBS}

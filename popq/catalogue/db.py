@@ -192,10 +192,13 @@ class Catalogue:
 
 
 class Watch:
-    """Notices commits to a SQLite file by `PRAGMA data_version`: cheap, and it takes no lock."""
+    """Notices commits to a SQLite file by `PRAGMA data_version`: cheap, and it takes no lock.
+
+    Threads may share one, as long as one of them looks at a time.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path)
+        self._connection = sqlite3.connect(path, check_same_thread=False)
         self._seen = self._version()
 
     def _version(self) -> int:

@@ -38,7 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
-from popq.catalogue import ranges
+from popq.catalogue import datasets, ranges
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job
 from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, JobState
@@ -110,15 +110,16 @@ def enqueue(
 ) -> Enqueued:
     """Make a job of all the stage's work, cut into batches of `size` photos, or add what is new.
 
-    `only` narrows the work, `limit` takes its first photos by id. An active job of the same stage
-    (and run) is joined, and set going again if it was paused: it gains the work that no open batch
-    of it covers and that has tries left (of `max_tries`, if given). `then` is a stage, with its
-    batches' size, whose job takes up what this one finishes; without a limit it takes up what is
-    its work already, too. `via` is another way to do the stage than its first (`oembed`).
+    `only` narrows the work (or widens it: `again`), `limit` takes its first photos by id. An active
+    job of the same stage (and run) is joined, and set going again if it was paused: it gains the
+    work that no open batch of it covers and that has tries left (of `max_tries`, if given). `then`
+    is a stage, with its batches' size, whose job takes up what this one finishes; without a limit
+    it takes up what is its work already, too. `via` is another way to do the stage than its first
+    (`oembed`).
 
     Raises `BadInput` when the active job has another filter or way, or for a limit beside one.
     """
-    asked = only or {}
+    asked = _checked(tx, only)
     row = {"stage": stage, "run_id": run_id, "via": via, "requested_by": requested_by}
     up = _join(tx, row, asked, limit)
     down = None
@@ -151,7 +152,7 @@ def preview(
 
     Beside it (owner or '', photos) of each batch that would be opened; see `owners`.
     """
-    asked = only or {}
+    asked = _checked(tx, only)
     active = tx.execute(_active(stage, run_id)).one_or_none()
     work = work_of(stage, run_id, asked)
     if active is None:
@@ -165,6 +166,28 @@ def preview(
     gained = ranges.preview(tx, active.id, work, size=size, limit=None)
     found = replace(joined.so_far(), photos=_sum(gained), batches=len(gained))
     return found, gained
+
+
+def again(tx: Tx, run_id: int | None, only: Filter) -> Filter:
+    """Return `only` widened to photos that the run has scored by now.
+
+    An active job that was asked for just that goes on with what it took for scored then.
+    """
+    active = tx.execute(_active("score", run_id)).one_or_none()
+    if active is not None and _unwidened(active.filter) == only != active.filter:
+        return dict(active.filter)
+    newest = tx.execute(select(func.coalesce(func.max(Job.id), 0))).scalar_one()
+    return {**only, "again_after": int(newest)}
+
+
+def _unwidened(only: Filter) -> Filter:
+    return {key: value for key, value in only.items() if key != "again_after"}
+
+
+def _checked(tx: Tx, only: Filter | None) -> Filter:
+    if only and "dataset" in only:
+        datasets.get(tx, only["dataset"])
+    return only or {}
 
 
 def _sum(gained: Sequence[tuple[str, int]]) -> int:
@@ -238,10 +261,14 @@ def _common(active: Any, asked: Filter, limit: int | None, via: str | None) -> F
     if limit is not None:
         message = f"Job {active.id} is active, so a limit would not hold"
         raise BadInput(f"{message}; let it end first, or leave the limit out.")
-    if not asked or not active.filter:
-        return {}
     if asked == active.filter:
         return asked
+    if "again_after" in active.filter and "again_after" not in asked:
+        # It scores all of these, and those that are scored already.
+        if _unwidened(active.filter) in ({}, asked):
+            return dict(active.filter)
+    elif "again_after" not in asked and not (asked and active.filter):
+        return {}
     raise BadInput(
         f"Job {active.id} is active for {describe(active.filter)}, so it cannot take"
         f" {describe(asked)}: let it end or cancel it (`popq jobs cancel {active.id}`) first, or"
@@ -318,7 +345,7 @@ def get(tx: Tx, job: int) -> Any:
 
     `BadInput` when unknown.
     """
-    return _row(tx, job, _GET)
+    return _row(tx, job, GET)
 
 
 def lock(tx: Tx, job: int) -> Any:
@@ -336,17 +363,17 @@ def share(tx: Tx, job: int) -> Any:
     So any number of workers close batches at once, each waiting for the disk beside the others,
     but nobody enqueues, cancels or ends the job meanwhile.
     """
-    return _row(tx, job, _SHARE)
+    return _row(tx, job, SHARE)
 
 
 # Statements of every settle are put together once: that takes longer than to run them.
 _MINE: Final = bindparam("job", type_=BigInteger)
-_GET: Final = select(
+GET: Final = select(
     *(Job.id, Job.stage, Job.run_id, Job.via, Job.filter, Job.state, Job.then_id, Job.message)
 ).where(Job.id == _MINE)
-_LOCK: Final = _GET.with_for_update(key_share=True)
-_SHARE: Final = _GET.with_for_update(read=True)
-_UNHELD: Final = _GET.with_for_update(key_share=True, skip_locked=True)
+_LOCK: Final = GET.with_for_update(key_share=True)
+SHARE: Final = GET.with_for_update(read=True)
+_UNHELD: Final = GET.with_for_update(key_share=True, skip_locked=True)
 #: Whether the job has an open batch, or another job that hands on to it.
 _GOES_ON: Final = select(
     exists().where(Batch.job_id == _MINE, Batch.state != literal_column("'done'"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 from alembic import command
@@ -11,9 +10,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
 
-import popq
 from popq.catalogue.db import Catalogue
-from popq.errors import Misconfigured
+from popq.catalogue.version import migrations_folder, refuse_strangers
 
 #: Any number that no other user of the same PostgreSQL database takes a lock on.
 _UPGRADE_LOCK: Final = 0x706F7071
@@ -21,15 +19,6 @@ _UPGRADE_LOCK: Final = 0x706F7071
 WAIT_S: Final = 60.0
 #: How long one statement of a migration may take (it may write a large table anew).
 STATEMENT_TIMEOUT: Final = "30min"
-
-
-def migrations_folder() -> Path:
-    """Return where the migrations lie: inside an installed popq, or beside it in a checkout."""
-    package = Path(popq.__file__).parent
-    for folder in (package / "migrations", package.parent / "migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise Misconfigured(f"No migrations beside {package}: the installation is broken; reinstall.")
 
 
 def versions(catalogue: Catalogue) -> tuple[str | None, str | None]:
@@ -47,9 +36,11 @@ def versions(catalogue: Catalogue) -> tuple[str | None, str | None]:
 def upgrade(catalogue: Catalogue, *, wait_s: float = WAIT_S) -> str | None:
     """Migrate to the newest version in one transaction; return the version that it had before.
 
-    Raises `Misconfigured` for a catalogue that a newer popq made, and `ServiceDown` when others
-    (who upgrade it, or work in it) do not let us for `wait_s` seconds (SQLite: for 30).
+    Raises `Misconfigured` for a catalogue that a newer popq made and for another program's
+    database, and `ServiceDown` when others (who upgrade it, or work in it) do not let us for
+    `wait_s` seconds (SQLite: for 30).
     """
+    refuse_strangers(catalogue)
     catalogue.create_folder()
     with catalogue.begin(create=True) as tx:
         if not catalogue.is_sqlite:
@@ -59,10 +50,6 @@ def upgrade(catalogue: Catalogue, *, wait_s: float = WAIT_S) -> str | None:
             # Others that upgrade at the same moment wait here (SQLite: in BEGIN IMMEDIATE).
             tx.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
         before = MigrationContext.configure(tx).get_current_revision()
-        known = {script.revision for script in _scripts().walk_revisions()}
-        if before is not None and before not in known:
-            message = f"{catalogue} was made by a newer popq (migration {before})"
-            raise Misconfigured(f"{message}; upgrade popq.")
         config = _config()
         config.attributes["connection"] = tx
         command.upgrade(config, "head")

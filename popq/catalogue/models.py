@@ -443,7 +443,12 @@ class Score(Base):
     """What one run says of one photo: a score in the label's unit, a tier, its probabilities."""
 
     __tablename__ = "scores"
-    __table_args__ = (CheckConstraint("tier >= 1", "tier"),)
+    __table_args__ = (
+        CheckConstraint("tier >= 1", "tier"),
+        # For the best of a run, and for all that was said of one photo.
+        Index(None, "run_id", "score"),
+        Index(None, "photo_id"),
+    )
 
     run_id: Mapped[int] = mapped_column(
         ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
@@ -455,3 +460,26 @@ class Score(Base):
     tier: Mapped[int]
     probabilities: Mapped[list[float]]
     scored_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    #: The job that wrote it, and the revision of popq that computed it.
+    job_id: Mapped[int | None]
+    code: Mapped[str | None]
+
+
+class Judgement(Base):
+    """What a run said of one photo of the validation split when it was judged.
+
+    The run's metrics are of just these. `probabilities` are null where its objective gives none.
+    """
+
+    __tablename__ = "judgements"
+    __table_args__ = (CheckConstraint("tier >= 1", "tier"),)
+
+    run_id: Mapped[int] = mapped_column(
+        ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    photo_id: Mapped[int] = mapped_column(
+        ForeignKey("photos.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    score: Mapped[float]
+    tier: Mapped[int]
+    probabilities: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, func, select
+from sqlalchemy import ColumnElement, bindparam, exists, func, select
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Batch, Failure, Job, Member, Photo, Run, Score
@@ -125,6 +125,12 @@ def score_rate(tx: Tx) -> float | None:
     newest = scored.group_by(Job.id).order_by(Job.id.desc()).limit(1)
     found = tx.execute(newest).scalar_one_or_none()
     return None if found is None else float(found)
+
+
+def any_stored(tx: Tx) -> bool:
+    """Return whether any photo is stored."""
+    stored = exists().where(Photo.state == PhotoState.STORED)
+    return bool(tx.execute(select(stored)).scalar_one())
 
 
 def newest_run(tx: Tx) -> int | None:

@@ -1,16 +1,20 @@
-"""Scores: what a run says of each photo, one row for each pair, written in bulk."""
+"""Scores: what a run says of each photo, one row for each pair, written in bulk.
+
+One statement a settle on PostgreSQL, from one JSON parameter (see `steps`); on SQLite, where a
+statement is a function call, one that is run once a photo.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.sql.expression import bindparam
+from sqlalchemy import func, select, text
 
-from popq.catalogue.db import Tx, insert_or_keep
-from popq.catalogue.models import Photo, Score
-from popq.catalogue.states import PhotoState
+from popq.catalogue.db import Tx
+from popq.catalogue.models import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,33 +27,70 @@ class Scored:
     probabilities: list[float]
 
 
-def record(tx: Tx, run: int, scored: Sequence[Scored]) -> int:
-    """Write the scores of photos that are still stored and unscored by the run; return how many."""
-    ids = [row.photo for row in scored]
-    stored = select(Photo.id).where(Photo.id.in_(ids), Photo.state == PhotoState.STORED)
-    done = select(Score.photo_id).where(Score.run_id == run, Score.photo_id.in_(ids))
-    wanted = set(tx.execute(stored).scalars()) - set(tx.execute(done).scalars())
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where scores come from: the job that wrote them and the revision of popq that computed them.
+
+    `again_after` says that scores of jobs up to this id are written anew; None keeps them.
+    """
+
+    job: int | None = None
+    code: str | None = None
+    again_after: int | None = None
+
+
+_INTO: Final = "INSERT INTO scores (run_id, job_id, code, photo_id, score, tier, probabilities)"
+_ONE: Final = """
+SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM photos WHERE id = ? AND state = 'stored')"""
+_MANY: Final = """
+SELECT :run, CAST(:job AS bigint), CAST(:code AS text), given.* FROM json_to_recordset(:rows)
+    AS given(photo_id bigint, score double precision, tier bigint, probabilities json)
+JOIN photos ON photos.id = given.photo_id AND photos.state = 'stored'
+ORDER BY given.photo_id"""
+# A worker that lost its lease may write the same row at this moment: the first one stays.
+_KEEP: Final = "ON CONFLICT (run_id, photo_id) DO NOTHING"
+_REPLACE: Final = """
+ON CONFLICT (run_id, photo_id) DO UPDATE SET
+    score = excluded.score, tier = excluded.tier, probabilities = excluded.probabilities,
+    job_id = excluded.job_id, code = excluded.code, scored_at = CURRENT_TIMESTAMP
+WHERE coalesce(scores.job_id, 0) <= """
+
+
+def record(tx: Tx, run: int, scored: Sequence[Scored], origin: Origin | None = None) -> int:
+    """Write the scores of photos that are still stored; return how many were written.
+
+    A photo that the run has scored already keeps its score, unless `origin` says otherwise.
+    """
+    if not scored:
+        return 0
+    whence = origin or Origin()
+    conflict = _KEEP if whence.again_after is None else f"{_REPLACE}{int(whence.again_after)}"
+    if tx.dialect.name == "postgresql":
+        return _record_many(tx, run, scored, whence, conflict)
+    each = f"{_INTO} {_ONE} {conflict}"
     rows = [
-        {
-            "b_photo": row.photo,
-            "b_score": row.score,
-            "b_tier": row.tier,
-            "b_probabilities": row.probabilities,
-        }
-        for row in scored
-        if row.photo in wanted
+        (run, whence.job, whence.code, row.photo, row.score, row.tier, shares, row.photo)
+        for row, shares in ((row, json.dumps(row.probabilities)) for row in scored)
     ]
-    if rows:
-        values = {
-            "run_id": run,
-            "photo_id": bindparam("b_photo"),
-            "score": bindparam("b_score"),
-            "tier": bindparam("b_tier"),
-            "probabilities": bindparam("b_probabilities"),
-        }
-        # A worker that lost its lease may write the same row at this moment.
-        tx.execute(insert_or_keep(tx, Score).values(values), rows)
-    return len(rows)
+    return int(tx.exec_driver_sql(each, rows).rowcount)
+
+
+def _record_many(tx: Tx, run: int, scored: Sequence[Scored], whence: Origin, conflict: str) -> int:
+    # In order of ids, as everybody locks photos.
+    many = f"{_INTO} {_MANY} {conflict}"
+    rows = json.dumps(
+        [
+            {
+                "photo_id": row.photo,
+                "score": row.score,
+                "tier": row.tier,
+                "probabilities": row.probabilities,
+            }
+            for row in scored
+        ]
+    )
+    given: dict[str, Any] = {"run": run, "job": whence.job, "code": whence.code, "rows": rows}
+    return int(tx.execute(text(many), given).rowcount)
 
 
 def count(tx: Tx, run: int) -> int:

@@ -15,10 +15,12 @@ LEFT JOIN members m
 """,
     "scored_photos": """
 SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.state,
-       m.tier, m.split, s.run_id, s.score, s.tier AS predicted_tier, s.probabilities, s.scored_at
+       m.tier, m.split, s.run_id, s.score, s.tier AS predicted_tier, s.probabilities, s.scored_at,
+       p.source_key, d.name AS dataset, r.weights_sha256, s.job_id, s.code
 FROM scores s
 JOIN photos p ON p.id = s.photo_id
 JOIN runs r ON r.id = s.run_id
+JOIN datasets d ON d.id = r.dataset_id
 LEFT JOIN members m ON m.photo_id = s.photo_id AND m.dataset_id = r.dataset_id
 """,
     "funnel": """

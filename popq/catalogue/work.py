@@ -2,12 +2,16 @@
 
 A job's `filter` is a JSON object; each key that is there narrows the work, and `{}` is all of it:
 
-| key         | only photos                                                      |
-|-------------|------------------------------------------------------------------|
-| `owner`     | of this owner (NSID, as the catalogue has it)                    |
-| `min_label` | whose label is at least this                                     |
-| `failed_in` | of which a try failed in this job, its worker's deaths left out  |
-| `reason`    | with `failed_in`: whose tries there came to just this outcome    |
+| key           | only photos                                                      |
+|---------------|------------------------------------------------------------------|
+| `owner`       | of this owner (NSID, as the catalogue has it)                    |
+| `min_label`   | whose label is at least this                                     |
+| `dataset`     | in the data set of this name                                     |
+| `failed_in`   | of which a try failed in this job, its worker's deaths left out  |
+| `reason`      | with `failed_in`: whose tries there came to just this outcome    |
+
+One key widens the work of scoring instead: with `again_after` photos are work, too, whose score was
+written by a job up to this id. So a job that scores everything again knows what it has done.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, exists, func, select
 
-from popq.catalogue.models import Failure, Photo, Score
+from popq.catalogue.models import Dataset, Failure, Member, Photo, Score
 from popq.catalogue.states import PhotoState
 from popq.errors import Outcome
 
@@ -39,7 +43,13 @@ def work_of(stage: str, run_id: int | None, only: Filter) -> ColumnElement[bool]
     if stage == "resolve":
         condition &= Photo.flickr_id.is_not(None)
     if stage == "score":
-        condition &= ~exists().where(Score.run_id == run_id, Score.photo_id == Photo.id)
+        scored = exists().where(Score.run_id == run_id, Score.photo_id == Photo.id)
+        if "again_after" in only:
+            scored = scored.where(Score.job_id > only["again_after"])
+        condition &= ~scored
+    if "dataset" in only:
+        named = select(Dataset.id).where(Dataset.name == only["dataset"]).scalar_subquery()
+        condition &= exists().where(Member.dataset_id == named, Member.photo_id == Photo.id)
     if "owner" in only:
         condition &= Photo.owner == only["owner"]
     if "min_label" in only:
@@ -89,5 +99,7 @@ def describe(only: Filter) -> str:
         f"labelled {only['min_label']:g} or more" if "min_label" in only else "",
         f"that failed in job {only['failed_in']}" if "failed_in" in only else "",
         f"as {only['reason']}" if "reason" in only else "",
+        f"in the data set {only['dataset']}" if "dataset" in only else "",
+        "again" if "again_after" in only else "",
     ]
     return " ".join(["photos", *filter(None, words)]) if only else "all photos"

@@ -15,6 +15,12 @@ from popq.cli import show
     "--run", type=click.IntRange(1, show.BIGGEST), help="The run; default: the newest that is done."
 )
 @click.option(
+    "--compare",
+    "against",
+    type=click.IntRange(1, show.BIGGEST),
+    help="Another run to set beside it; see `popq runs compare`.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
@@ -23,7 +29,7 @@ from popq.cli import show
     help="The page's file; - writes it to stdout.",
 )
 @show.json_option
-def report_command(run: int | None, output: Path, as_json: bool) -> None:
+def report_command(run: int | None, against: int | None, output: Path, as_json: bool) -> None:
     """Write one HTML page about a run: labels, tiers, learning, mistakes, photos, settings.
 
     The page needs nothing beside it and asks nobody for anything. Where no run is done it has
@@ -36,10 +42,10 @@ def report_command(run: int | None, output: Path, as_json: bool) -> None:
         raise click.UsageError("Either the page goes to stdout (-o -) or JSON does (--json).")
     with open_rooms() as rooms:
         if to_stdout:
-            html = page.make(rooms.catalogue, rooms.store, run).html
+            html = page.make(rooms.catalogue, rooms.store, run, against).html
             click.echo(html, nl=False)
             return
-        made = page.write(rooms.catalogue, rooms.store, run, output)
+        made = page.write(rooms.catalogue, rooms.store, run, output, against)
     if as_json:
         show.data(made)
         return

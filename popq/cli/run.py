@@ -11,8 +11,9 @@ from popq import api
 from popq.bootstrap import open_rooms
 from popq.cli import show
 from popq.cli.dataset import spec, split_options
+from popq.cli.judged import judged
 from popq.cli.lists import note_report, source_options
-from popq.cli.runs import judged, split_preset, train_options
+from popq.cli.runs import split_preset, train_options
 from popq.cli.work import via_option
 from popq.stages.ingest import Source
 

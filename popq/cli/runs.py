@@ -10,7 +10,7 @@ import click
 from popq import api, stopping
 from popq.bootstrap import Rooms, open_rooms
 from popq.catalogue import queries, runs
-from popq.cli import show
+from popq.cli import judged, show
 from popq.cli.live import Live
 
 
@@ -161,7 +161,7 @@ _id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metav
 @show.json_option
 @click.pass_context
 def runs_command(ctx: click.Context, as_json: bool) -> None:
-    """List training runs, newest first, or show, follow or stop one."""
+    """List training runs, newest first, with their key metrics; show, stop or compare them."""
     if ctx.invoked_subcommand is not None:
         if as_json:
             ctx.default_map = {name: {"as_json": True} for name in runs_command.commands}
@@ -170,11 +170,8 @@ def runs_command(ctx: click.Context, as_json: bool) -> None:
         rows = queries.rows_of(runs.list_all(tx))
     if as_json:
         show.data(rows)
-        return
-    for row in rows:
-        row["accuracy"] = row["metrics"].get("accuracy")
-    columns = ("id", "dataset", "state", "best_epoch", "accuracy", "created_at", "message")
-    show.table(rows, columns, "No run yet; `popq train --dataset NAME` makes one.")
+    else:
+        judged.table(rows)
 
 
 @runs_command.command("show")
@@ -206,6 +203,9 @@ def _stop(run: int, as_json: bool) -> None:
         click.echo(f"Run {run} stops after its next batch, within a second or so.")
 
 
+runs_command.add_command(judged.compare_command)
+
+
 def _print(run: dict[str, Any]) -> None:
     config = run["config"]
     what = f"{config['arch']} at {config['image_size']} px on {run['dataset']}"
@@ -216,15 +216,4 @@ def _print(run: dict[str, Any]) -> None:
     if run["epochs"]:
         show.table(run["epochs"], (*columns, "images_per_second"), "")
     if run["metrics"]:
-        judged(run["metrics"])
-
-
-def judged(metrics: dict[str, Any]) -> None:
-    """Print a run's accuracy beside the predictors that saw no pixel."""
-    click.echo(
-        f"Accuracy on {metrics['n']:,} unseen photos: {metrics['accuracy']:.3f}"
-        f" (chance {metrics['chance']:.3f}, p = {metrics['p_chance']:.2g})"
-    )
-    for name, accuracy in metrics["without_pixels"].items():
-        wins = "  <- no pixel seen, and as good" if accuracy >= metrics["accuracy"] else ""
-        click.echo(f"  {name:<14} {accuracy:.3f}{wins}")
+        judged.judged(run["metrics"])

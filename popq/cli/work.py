@@ -37,6 +37,22 @@ def _narrowed(command: Command) -> Command:
     return command
 
 
+def _scoring(command: Command) -> Command:
+    """Add the options of scoring: with which run, and which photos."""
+    for option in (
+        click.option(
+            "again",
+            "--all/--missing",
+            default=False,
+            help="Every photo, scored by the run or not; or only what it has not scored (default).",
+        ),
+        click.option("--dataset", metavar="NAME", help="Only photos of this data set."),
+        _run_option,
+    ):
+        command = option(command)
+    return _narrowed(command)
+
+
 #: The option of every command that resolves.
 via_option = click.option(
     "--via",
@@ -58,15 +74,21 @@ def _enqueued(command: Command) -> Command:
     return command
 
 
-def _only(owner: str | None, min_label: float | None) -> dict[str, Any]:
-    given = {"owner": owner, "min_label": min_label}
+def _only(owner: str | None, min_label: float | None, dataset: str | None = None) -> dict[str, Any]:
+    given = {"owner": owner, "min_label": min_label, "dataset": dataset}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _work(
-    stage: str, as_json: bool, *, owner: str | None, min_label: float | None, **options: Any
+    stage: str,
+    as_json: bool,
+    *,
+    owner: str | None,
+    min_label: float | None,
+    dataset: str | None = None,
+    **options: Any,
 ) -> None:
-    ticker, only = show.Ticker(), _only(owner, min_label)
+    ticker, only = show.Ticker(), _only(owner, min_label, dataset)
     try:
         with open_rooms() as rooms:
             done = api.work(rooms, stage, only=only, on_progress=ticker, **options)
@@ -105,9 +127,10 @@ def _enqueue(
     as_json: bool,
     owner: str | None,
     min_label: float | None,
+    dataset: str | None = None,
     **options: Any,
 ) -> None:
-    only = _only(owner, min_label)
+    only = _only(owner, min_label, dataset)
     with open_rooms() as rooms:
         if dry_run:
             _preview(rooms, stage, as_json, only=only, **options)
@@ -213,14 +236,13 @@ def download_command(as_json: bool, **options: Any) -> None:
 
 
 @click.command()
-@_run_option
-@_narrowed
+@_scoring
 @show.json_option
 def score_command(as_json: bool, **options: Any) -> None:
     """Score every stored photo that the run has not scored, here and now.
 
     Scores are in the view `scored_photos`: a score in the label's unit, a tier, and the
-    probability of each tier. Running it again scores what is new.
+    probability of each tier. Running it again scores what is new; with --all everything.
     """
     _work("score", as_json, **options)
 
@@ -252,8 +274,7 @@ def enqueue_download_command(**options: Any) -> None:
 
 
 @click.command()
-@_run_option
-@_narrowed
+@_scoring
 @_enqueued
 def enqueue_score_command(**options: Any) -> None:
     """Leave scoring to workers: make a job, or add what is new to the active one."""

@@ -7,16 +7,13 @@ its own list of what is dangerous. Links and messages come from outside; import 
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import uuid
 from pathlib import Path
 from typing import TextIO
 
 from popq.catalogue import queries
 from popq.catalogue.db import Catalogue
-from popq.errors import BadInput
+from popq.export.whole import whole_file
 
 
 def write(
@@ -36,21 +33,6 @@ def write(
 def save(
     catalogue: Catalogue, target: Path, *, job: int | None = None, outcome: str | None = None
 ) -> int:
-    """Write them to a file, which is there whole or not at all; `BadInput` when it cannot be."""
-    # Through a link to what it leads to: a link is not to be replaced by a file.
-    place = Path(os.path.realpath(target))
-    if place.exists() and not place.is_file():
-        raise BadInput(f"{target} is no ordinary file; name another, or - for stdout.")
-    scratch = place.with_name(f".{uuid.uuid4().hex}.popq")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as out:
-            written = write(catalogue, out, job=job, outcome=outcome)
-            out.flush()
-            os.fsync(out.fileno())
-        scratch.replace(place)
-    except OSError as error:
-        raise BadInput(f"{target} cannot be written: {error.strerror}; name another.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
-    return written
+    """Write them to a file, which is there whole or not at all; see `whole_file`."""
+    with whole_file(target) as scratch, scratch.open("w", encoding="utf-8", newline="") as out:
+        return write(catalogue, out, job=job, outcome=outcome)

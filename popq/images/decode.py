@@ -191,6 +191,13 @@ def _shrink(opened: ImageFile) -> int:
     return shrink
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Return an opened picture of any mode as `decode` would: RGB, upright, alpha on white."""
+    turn = _turn(image)
+    plain = _rgb(image)
+    return plain if turn is None else plain.transpose(turn)
+
+
 def crop(image: Image.Image) -> Image.Image:
     """Return what training sees of an RGB image: its centre square, as 256x256 RGB.
 

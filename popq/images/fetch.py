@@ -45,7 +45,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import create_urllib3_context
 
 from popq import __version__
-from popq.errors import Outcome, Permanent, Throttled, Transient
+from popq.errors import Outcome, Permanent, ServiceDown, Throttled, Transient
 from popq.images.reach import Lookup, Reach
 
 #: The name of the image host's row in the catalogue's `hosts`.
@@ -156,6 +156,22 @@ class ImageClient:
         with self._lock:
             for manager in self._managers.values():
                 manager.clear()
+
+    def check(self) -> int:
+        """Ask the host for its front page, once, and return the HTTP status that it answers with.
+
+        Raises `Misconfigured` for a host that is not to be asked and `ServiceDown` for one that
+        does not answer.
+        """
+        self._local.deadline = time.monotonic() + self._total_timeout_s
+        try:
+            answer = self._ask(self._base_url)
+        except (HTTPError, Transient) as error:
+            message = f"The image host {self._base_url} does not answer ({error})"
+            hint = "look at the network and at POPQ_FLICKR_IMAGE_URL"
+            raise ServiceDown(f"{message}; {hint}.") from error
+        answer.close()
+        return int(answer.status)
 
     def fetch(self, url: str) -> Fetched:
         """Return the file at `url`, all of it in memory; raises as the table above says."""

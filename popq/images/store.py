@@ -93,6 +93,10 @@ class Store:
             except FileNotFoundError as error:
                 raise self._missing(key) from error
 
+    def path(self, key: str) -> Path | None:
+        """Return where the file of `key` lies, there or not; None for a store on no disk."""
+        return None if self._folder is None else self._folder / key
+
     def exists(self, key: str) -> bool:
         """Say whether there is a file under `key`."""
         return self.find_size(key) is not None

@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-#: What each predictor without pixels does: its name for people, and a sentence.
-PREDICTORS: Final = {
-    "majority": ("Commonest tier", "always says the tier that most training photos have"),
-    "nearest_id": ("Nearest id", "the tier of the training photo with the nearest Flickr id"),
-    "nearest_id_25": (
-        "25 nearest ids",
-        "the tier of most of the 25 nearest training photos",
-    ),
-    "mean_colour": ("Mean colour", "knows only the mean and spread of the three colour channels"),
-}
+from popq.stats import figures
+from popq.stats.figures import METRICS, PREDICTORS, Metric
+
 #: Above this share a cell is so dark that its text is white.
 _DARK: Final = 0.8
 
@@ -27,6 +20,7 @@ class Predictor:
     name: str
     what: str
     accuracy: float
+    interval: list[float] | None = None
     own: bool = False
 
 
@@ -56,14 +50,34 @@ def predictors(metrics: dict[str, Any]) -> list[Predictor]:
     """Return the model first, then those that saw no pixel, the best first, and chance."""
     if "accuracy" not in metrics:
         return []
-    own = Predictor("accuracy", "The network", "sees the pixels", metrics["accuracy"], own=True)
+    accuracy, bounds = metrics["accuracy"], figures.interval(metrics, "accuracy")
+    own = Predictor("accuracy", "The network", "sees the pixels", accuracy, bounds, own=True)
     others = []
     for key, accuracy in metrics.get("without_pixels", {}).items():
         name, what = PREDICTORS.get(key, (key, ""))
-        others.append(Predictor(f"without_pixels.{key}", name, what, accuracy))
+        bounds = figures.interval(metrics, f"without_pixels.{key}")
+        others.append(Predictor(f"without_pixels.{key}", name, what, accuracy, bounds))
     if "chance" in metrics:
         others.append(Predictor("chance", "Chance", "guesses blindly", metrics["chance"]))
     return [own, *sorted(others, key=lambda one: -one.accuracy)]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric of a run: what it is, its value (None where undefined), and its interval."""
+
+    metric: Metric
+    value: float | None
+    interval: list[float] | None
+
+
+def measured(metrics: dict[str, Any]) -> list[Measured]:
+    """Return the metrics that the run has, in the order in which they are read."""
+    return [
+        Measured(metric, metrics[metric.key], figures.interval(metrics, metric.key))
+        for metric in METRICS
+        if metric.key in metrics
+    ]
 
 
 def best_without_pixels(metrics: dict[str, Any]) -> Predictor | None:

@@ -25,7 +25,9 @@ from popq.catalogue.summaries import Order
 from popq.errors import BadInput
 from popq.images.store import Store
 from popq.report import judged, photos, plots, text
+from popq.stages import compare
 from popq.stages import dataset as dataset_stage
+from popq.stats import figures
 
 STATES: Final = {
     "listed": "imported; its image address is not known yet",
@@ -80,25 +82,36 @@ class _Found:
     groups: dict[Order, Sequence[Any]] = field(default_factory=dict)
 
 
-def write(catalogue: Catalogue, store: Store, run_id: int | None, target: Path) -> dict[str, Any]:
+def write(
+    catalogue: Catalogue,
+    store: Store,
+    run_id: int | None,
+    target: Path,
+    against: int | None = None,
+) -> dict[str, Any]:
     """Write the page of a run to a file, whole or not at all; see `make` for which run.
 
     Returns {report: its path, bytes, run, dataset}. Raises `BadInput` when the file cannot be
     written, besides what `make` raises.
     """
-    page = make(catalogue, store, run_id)
+    page = make(catalogue, store, run_id, against)
     _save(page.html, target)
     facts = {"bytes": len(page.html), "run": page.run, "dataset": page.dataset}
     return {"report": str(target), **facts}
 
 
-def make(catalogue: Catalogue, store: Store, run_id: int | None) -> Page:
+def make(
+    catalogue: Catalogue, store: Store, run_id: int | None, against: int | None = None
+) -> Page:
     """Return the page of a run, by default of the newest one that is done.
 
-    Where no run is done the page has what there is, and the commands that make the rest. Raises
-    `BadInput` for a run that is unknown or not done, and what opening the catalogue raises.
+    `against` is another run to set beside it. Where no run is done the page has what there is, and
+    the commands that make the rest. Raises `BadInput` for a run that is unknown or not done or
+    cannot be compared, and what opening the catalogue raises.
     """
     found = _read(catalogue, run_id)
+    if against is not None and found.run is None:
+        raise BadInput(f"No run is done yet that run {against} could be compared with.")
     template = _environment().get_template("page.html.j2")
     html = template.render(
         made=dt.datetime.now(dt.UTC),
@@ -111,6 +124,7 @@ def make(catalogue: Catalogue, store: Store, run_id: int | None) -> Page:
         exits=found.exits,
         data=_data(catalogue, found),
         run=_run(found),
+        compared=None if against is None else _compared(catalogue, against, found.run.id),
         photos=_photos(found, store),
         unseen=found.unseen,
         most=photos.MOST,
@@ -200,17 +214,30 @@ def _run(found: _Found) -> dict[str, Any] | None:
     curves = []
     if found.epochs:
         curves = [plots.curve(found.epochs, what, row.best_epoch) for what in ("loss", "accuracy")]
+    metrics = row.metrics
+    bins, parts = metrics.get("calibration"), metrics.get("by_label")
     return {
         "row": row,
-        "metrics": row.metrics,
-        "interval": row.metrics.get("accuracy_interval"),
+        "metrics": metrics,
+        "measured": judged.measured(metrics),
+        "lead": figures.interval(metrics, "lead"),
+        "warnings": figures.warnings(metrics),
         "epochs": found.epochs,
         "curves": curves,
-        "matrix": judged.matrix(row.metrics),
-        "predictors": judged.predictors(row.metrics),
-        "best": judged.best_without_pixels(row.metrics),
-        "verdict": judged.verdict(row.metrics),
+        "against_truth": plots.against_truth(parts, unit="mae" in metrics) if parts else None,
+        "calibration": plots.calibration(bins) if bins else None,
+        "matrix": judged.matrix(metrics),
+        "predictors": judged.predictors(metrics),
+        "best": judged.best_without_pixels(metrics),
+        "verdict": judged.verdict(metrics),
     }
+
+
+def _compared(catalogue: Catalogue, first: int, second: int) -> dict[str, Any]:
+    """Return what the page says of two runs side by side."""
+    found = compare.compare(catalogue, first, second)
+    lines = [(metric, found["metrics"].get(metric.key)) for metric in figures.METRICS]
+    return {**found, "lines": [(metric, one) for metric, one in lines if one is not None]}
 
 
 def _photos(found: _Found, store: Store) -> list[tuple[str, list[photos.Shown]]]:

@@ -122,6 +122,53 @@ def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot
     return Plot(_svg(draw), alt + at)
 
 
+def calibration(bins: Sequence[dict[str, float]]) -> Plot:
+    """Plot how often predictions are right by how sure they are; see `metrics.calibration`."""
+    sure, right = ([one[key] for one in bins] for key in ("confidence", "accuracy"))
+    most = max(one["photos"] for one in bins)
+    areas = [12 + 150 * one["photos"] / most for one in bins]
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="as sure")
+        axes.plot(sure, right, color=ACCENT, label="the network")
+        axes.scatter(sure, right, s=areas, color=ACCENT, zorder=3, clip_on=False)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("probability of the likeliest tier")
+        axes.set_ylabel("share right")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(PercentFormatter(1))
+        axes.legend(loc="upper left")
+
+    alt = (
+        f"Calibration: predictions that are {sure[0]:.0%} sure are right {right[0]:.0%} of the"
+        f" time, those that are {sure[-1]:.0%} sure {right[-1]:.0%}."
+    )
+    return Plot(_svg(draw), alt)
+
+
+def against_truth(parts: Sequence[dict[str, float]], *, unit: bool) -> Plot:
+    """Plot scores by label; see `metrics.by_label`. `unit`: scores are in the label's unit."""
+    names = ("label", "low", "median", "high")
+    label, low, median, high = ([one[name] for one in parts] for name in names)
+
+    def draw(axes: Axes) -> None:
+        if unit:
+            ends = [min(label), max(label)]
+            axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="perfect")
+        axes.fill_between(label, low, high, color=SOFT, alpha=0.6, label="four of five photos")
+        axes.plot(label, median, color=ACCENT, marker="o", markersize=4, label="the median photo")
+        axes.set_xlabel("label")
+        axes.set_ylabel("score")
+        axes.legend(loc="upper left")
+
+    alt = (
+        f"Scores by label: the median score is {median[0]:.4g} where the label is about"
+        f" {label[0]:.4g}, and {median[-1]:.4g} where it is about {label[-1]:.4g}."
+    )
+    return Plot(_svg(draw), alt)
+
+
 def _svg(draw: Any) -> str:
     """Return what `draw` puts on empty axes, as a data: URI."""
     out = io.BytesIO()

@@ -15,7 +15,7 @@ from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import structlog
 
@@ -33,6 +33,7 @@ from popq.errors import (
     Throttled,
     Transient,
 )
+from popq.stages import revision
 from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
@@ -103,6 +104,10 @@ def each(handle: Callable[[WorkPhoto], Result], photos: Sequence[WorkPhoto]) -> 
             yield Move(photo.id, exit_for(error.outcome), error.outcome, note=note)
 
 
+#: Closes a batch or hands it back, in the transaction of its last settle, of the job given.
+End = Callable[[Tx, Any], None]
+
+
 class _Ledger:
     """Results of one batch that are not settled yet."""
 
@@ -157,7 +162,7 @@ class _Ledger:
     def due(self) -> bool:
         return time.monotonic() - self._since >= self.pace.settle_every_s
 
-    def settle(self, end: Callable[[Tx], None] | None = None) -> None:
+    def settle(self, end: End | None = None) -> None:
         """Record what is finished; `end` closes the batch or hands it back in the same breath."""
         with self._lock:
             self._settle(end)
@@ -173,7 +178,7 @@ class _Ledger:
         with self.catalogue.begin() as tx:
             batches.settle(tx, self.lease, [], [], Tally(), lease_s=lease_s)
 
-    def _settle(self, end: Callable[[Tx], None] | None) -> None:
+    def _settle(self, end: End | None) -> None:
         now = time.monotonic()
         moved = sum(move.state == FORWARD.get(self.lease.stage) for move in self.moves)
         tally = Tally(
@@ -187,20 +192,25 @@ class _Ledger:
         lease_s = self.pace.lease_s
         with self.catalogue.begin() as tx:
             if self.scored and self.lease.run_id is not None:
-                wrote = scores.record(tx, self.lease.run_id, self.scored)
+                wrote = scores.record(tx, self.lease.run_id, self.scored, _origin(self.lease))
                 tally = replace(tally, moved=wrote)
-            state = batches.settle(
-                tx, self.lease, self.moves, failures, tally, lease_s=lease_s, page=self.page
+            lease, moves, last = self.lease, self.moves, end is not None
+            job = batches.settle(
+                tx, lease, moves, failures, tally, lease_s=lease_s, page=self.page, last=last
             )
             if self.moves:
                 for host in self.hosts:
                     hosts.calm(tx, host)
             if end is not None:
-                end(tx)
-        self.goes_on = state in CLAIMABLE_JOBS
+                end(tx, job)
+        self.goes_on = job.state in CLAIMABLE_JOBS
         self.page = None
         self._since = now
         self._clear()
+
+
+def _origin(lease: Lease) -> scores.Origin:
+    return scores.Origin(lease.job, revision.of_code(), lease.only.get("again_after"))
 
 
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
@@ -254,6 +264,7 @@ def work_one(
 
     with crew.alone.holding(claim, put_off) as (lease, found):
         if lease is not None:
+            crew.lookout.call()  # there may be work for others
             _hold(catalogue, stage, lease, pace, crew)
     return found
 
@@ -396,10 +407,10 @@ def _end(ledger: _Ledger, back_in_s: float | None) -> None:
     lease = ledger.lease
     moved, failed = len(ledger.moves) + len(ledger.scored), len(ledger.failures)
     if back_in_s is None:
-        ledger.settle(lambda tx: batches.close(tx, lease, ledger.pace.max_tries))
+        ledger.settle(lambda tx, job: batches.close(tx, lease, ledger.pace.max_tries, job=job))
     else:
         tries = ledger.pace.max_tries
-        ledger.settle(lambda tx: batches.hand_back(tx, lease, back_in_s, tries))
+        ledger.settle(lambda tx, job: batches.hand_back(tx, lease, back_in_s, tries, job=job))
     log.info(
         "batch closed" if back_in_s is None else "batch handed back",
         settled=moved,

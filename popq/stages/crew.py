@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from popq.stages.alone import Alone
 from popq.stages.hands import Hands
+from popq.stages.lookout import Lookout
 from popq.stages.streak import Streak
 
 
@@ -18,6 +19,7 @@ class Crew:
     stop: threading.Event = field(default_factory=threading.Event)
     hands: Hands = field(default_factory=Hands)
     alone: Alone = field(default_factory=Alone)
+    lookout: Lookout = field(default_factory=Lookout)
     _streaks: dict[str, Streak] = field(default_factory=dict)
 
     def streak(self, stage: str) -> Streak:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -27,8 +29,10 @@ log = structlog.get_logger()
 
 #: A worker looks for work at least this often, also when nobody tells it of any.
 SWEEP_S: Final = 2.0
-#: How often a waiting thread looks whether another process committed.
+#: How often the lookout looks whether another process committed.
 GLANCE_S: Final = 0.1
+#: … and how long it waits at least for a batch that is nearly due.
+SHORTEST_S: Final = 0.02
 #: How long a thread that was told to stop may take over its photo before its batch is handed back.
 GRACE_S: Final = 4.0
 
@@ -119,23 +123,25 @@ class Drain:
                 ended = jobs.get(tx, job).state not in CLAIMABLE_JOBS
                 return ended or jobs.waits_for(tx, job) is not None
 
-        def body() -> None:
-            try:
-                self._loop(lambda: self.step(job), over, lambda: self._due_s(job))
-            except BaseException as error:  # noqa: BLE001 - handed to the calling thread
-                errors.append(error)
-                self.stop.set()
+        with self._watching() as watch:
 
-        workers = _start(body, threads)
-        try:
-            while any(thread.is_alive() for thread in workers):
-                on_progress(self._progress(job))
+            def body() -> None:
+                try:
+                    self._loop(watch, lambda: self.step(job), over, lambda: self._due_s(job))
+                except BaseException as error:  # noqa: BLE001 - handed to the calling thread
+                    errors.append(error)
+                    self.stop.set()
+
+            workers = _start(body, threads)
+            try:
+                while any(thread.is_alive() for thread in workers):
+                    on_progress(self._progress(job))
+                    for thread in workers:
+                        thread.join(0.5 / threads)
+            finally:
+                self.finish()
                 for thread in workers:
-                    thread.join(0.5 / threads)
-        finally:
-            self.finish()
-            for thread in workers:
-                thread.join(GLANCE_S)  # one that hangs holds nothing any more
+                    thread.join(GLANCE_S)  # one that hangs holds nothing any more
         if errors:
             raise errors[0]
         final = self._progress(job)
@@ -158,30 +164,30 @@ class Drain:
 
         Returns within seconds of that: see `finish`.
         """
+        with self._watching() as watch:
+            workers = _start(partial(self._serve_one, watch), threads)
+            self.stop.wait()
+            self.finish()
+            for thread in workers:
+                thread.join(GLANCE_S)  # one that hangs holds nothing any more
 
-        def body() -> None:
-            while not self.stop.is_set():
-                try:
-                    self._loop(self.step, lambda: False, lambda: None)
-                except Misconfigured as error:
-                    log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
-                    self.stop.wait(SWEEP_S)
-                except ServiceDown as error:
-                    log.error("will try again", why=str(error))  # noqa: TRY400 - no stack needed
-                    self.stop.wait(SWEEP_S)
-                except PopqError as error:
-                    log.warning("will try again", why=str(error))
-                    self.stop.wait(SWEEP_S)
-                except Exception:
-                    # A mistake of ours in one stage must not end the worker's other work.
-                    log.exception("will try again")
-                    self.stop.wait(SWEEP_S)
-
-        workers = _start(body, threads)
-        self.stop.wait()
-        self.finish()
-        for thread in workers:
-            thread.join(GLANCE_S)  # one that hangs holds nothing any more
+    def _serve_one(self, watch: Watch | None) -> None:
+        while not self.stop.is_set():
+            try:
+                self._loop(watch, self.step, lambda: False, lambda: None)
+            except Misconfigured as error:
+                log.error("stage stopped", why=str(error))  # noqa: TRY400 - no stack needed
+                self.stop.wait(SWEEP_S)
+            except ServiceDown as error:
+                log.error("will try again", why=str(error))  # noqa: TRY400 - no stack needed
+                self.stop.wait(SWEEP_S)
+            except PopqError as error:
+                log.warning("will try again", why=str(error))
+                self.stop.wait(SWEEP_S)
+            except Exception:
+                # A mistake of ours in one stage must not end the worker's other work.
+                log.exception("will try again")
+                self.stop.wait(SWEEP_S)
 
     def finish(self) -> None:
         """Stop: threads settle what is finished and hand the rest back.
@@ -190,6 +196,7 @@ class Drain:
         back for it.
         """
         self.stop.set()
+        self._crew.lookout.call()
         if hanging := self._crew.hands.put_down(GRACE_S):
             log.warning("threads hang: what they held is handed back", batches=hanging)
 
@@ -215,31 +222,46 @@ class Drain:
 
     def _loop(
         self,
+        watch: Watch | None,
         step: Callable[[], bool],
         over: Callable[[], bool],
         due_s: Callable[[], float | None],
     ) -> None:
+        lookout = self._crew.lookout
+        while not self.stop.is_set():
+            calls = lookout.calls
+            if step():
+                continue
+            if over():
+                lookout.call()
+                return
+            left_s = due_s()
+            # What is overdue and yet not to be had (its host rests) waits for the next sweep.
+            wait_s = max(left_s, SHORTEST_S) if left_s is not None and left_s > 0 else None
+            lookout.wait(calls, partial(self._look, watch, wait_s), wait_s)
+
+    def _look(self, watch: Watch | None, due_s: float | None) -> bool:
+        """Wait until the next batch is due or it is time to sweep; return early if all must know.
+
+        That is: somebody committed, or this process is to stop.
+        """
+        sweep_s = SWEEP_S * random.uniform(0.7, 1.3)  # noqa: S311 - jitter, no secret
+        until = time.monotonic() + (sweep_s if due_s is None else min(sweep_s, due_s))
+        while (left := until - time.monotonic()) > 0:
+            if self.stop.wait(min(left, GLANCE_S)):
+                return True
+            if watch is not None and watch.changed():
+                return True
+        return False
+
+    @contextmanager
+    def _watching(self) -> Iterator[Watch | None]:
         watch = self.catalogue.watch()
         try:
-            while not self.stop.is_set():
-                if step():
-                    continue
-                if over():
-                    return
-                self._wait(watch, due_s())
+            yield watch
         finally:
             if watch is not None:
                 watch.close()
-
-    def _wait(self, watch: Watch | None, due_s: float | None) -> None:
-        """Wait until something changed, the next batch is due, or it is time to sweep."""
-        sweep_s = SWEEP_S * random.uniform(0.7, 1.3)  # noqa: S311 - jitter, no secret
-        if due_s is not None and due_s > 0:
-            sweep_s = min(sweep_s, due_s)
-        until = time.monotonic() + max(sweep_s, 0.02)
-        while (left := until - time.monotonic()) > 0:
-            if self.stop.wait(min(left, GLANCE_S)) or (watch is not None and watch.changed()):
-                return
 
 
 def _start(body: Callable[[], None], threads: int) -> list[threading.Thread]:

@@ -11,18 +11,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from popq.catalogue import datasets, runs
 from popq.catalogue.batches import Failed, Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
 from popq.catalogue.states import PhotoState
-from popq.errors import BadInput, Outcome, Permanent, Transient
+from popq.errors import Outcome, Permanent, Transient
 from popq.images import decode
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
-from popq.learn.predict import load, predict
+from popq.learn.predict import predict
 from popq.stages.batch import Result
 from popq.stages.permits import Permits
+from popq.stages.predict import open_run
 
 #: Photos decoded and predicted together (12 MB of pixels).
 TOGETHER: Final = 64
@@ -46,17 +46,8 @@ class Score:
         Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
         """
         self.rates: dict[str, float] = {}
-        with catalogue.read() as tx:
-            run = runs.get(tx, run_id)
-            dataset = datasets.get(tx, dataset=run.dataset_id)
-        if run.state != "done":
-            message = f"Run {run_id} is {run.state}: it has no weights to score with"
-            raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
-        folder = runs_folder / run.folder
-        self._model, self._card = load(folder, "best")
-        if self._card.sha256 != run.weights_sha256:
-            message = f"The weights in {folder} are not those that run {run_id} recorded"
-            raise BadInput(f"{message} (sha256 differs): restore them, or train anew.")
+        opened = open_run(catalogue, runs_folder, run_id)
+        self._model, self._card, _, dataset = opened
         self._device = pick_device(device)
         place(self._model, self._device)
         self._tier_labels = np.array(dataset.tier_labels)

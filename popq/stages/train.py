@@ -37,9 +37,9 @@ from popq.learn.model import pick_device, place
 from popq.learn.predict import load, predict
 from popq.learn.resume import EpochReport
 from popq.learn.ticker import Halt, Progress
+from popq.stages import judge as judging
 from popq.stages import provenance
 from popq.stages.heartbeat import Heartbeat
-from popq.stats import baselines, metrics
 
 log = structlog.get_logger()
 
@@ -264,10 +264,11 @@ class _Trainer:
         packed = self._pack(dataset, members)
         if several is not None:
             several.same(None)  # they may open it
+        config = Config.from_json(row.config)
         data = _data(dataset, members, packed.pixels)
         with trackers.tracking(row.tracker, folder, folder.name, row.config) as tell:
             result = loop.fit(
-                Config.from_json(row.config),
+                config,
                 data,
                 folder,
                 device=self.where.device,
@@ -278,8 +279,11 @@ class _Trainer:
                 cache=pack.folder_of(self.where.packs, dataset.fingerprint),
                 together=several,
             )
-        judged, sha256 = self._judge(folder, dataset, members, data)
+        said, sha256 = self._predictions(folder, dataset, data)
+        unit = config.objective in judging.IN_LABELS_UNIT
+        judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
+            judging.record(tx, self.run, [members[row].photo_id for row in data.val], said)
             runs.finish(
                 tx,
                 self.run,
@@ -340,10 +344,8 @@ class _Trainer:
             way_out = "put its file back, or make a new data set without it"
             raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
 
-    def _judge(
-        self, folder: Path, dataset: Any, members: list[MemberRow], data: Data
-    ) -> tuple[dict[str, Any], str]:
-        """Judge the best epoch on the validation split, beside predictors that saw no pixel."""
+    def _predictions(self, folder: Path, dataset: Any, data: Data) -> tuple[judging.Said, str]:
+        """Return what the best epoch says of the validation split, and its weights' sha256."""
         model, card = load(folder, "best")
         device = pick_device(self.where.device)
         place(model, device)
@@ -353,16 +355,9 @@ class _Trainer:
             found.append(shares)
             self._beat("judge", sum(map(len, found)), len(data.val))
         probabilities = np.concatenate(found)
-        truth = data.targets[data.val] + 1
-        labels = np.array([members[row].label for row in data.val])
         scores = probabilities @ np.array(dataset.tier_labels)
-        judged = metrics.classification(truth, probabilities, labels, scores)
-        correct = round(judged["accuracy"] * len(truth))
-        chance = 1 / dataset.tiers
-        judged["chance"] = chance
-        judged["p_chance"] = metrics.binomial_p(correct, len(truth), chance)
-        judged["without_pixels"] = _without_pixels(members, data)
-        return judged, card.sha256
+        tiers = probabilities.argmax(axis=1) + 1
+        return judging.Said(scores, tiers, probabilities), card.sha256
 
 
 def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8]) -> Data:
@@ -376,22 +371,4 @@ def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8])
         val=np.flatnonzero(split == "val"),
         mean=(dataset.mean[0], dataset.mean[1], dataset.mean[2]),
         std=(dataset.std[0], dataset.std[1], dataset.std[2]),
-    )
-
-
-def _without_pixels(members: list[MemberRow], data: Data) -> dict[str, float]:
-    """Return the accuracies of predictors that never saw a picture, on the same split."""
-    ids = np.array([m.flickr_id or -m.photo_id for m in members], dtype=np.int64)
-    moments = np.array([m.moments for m in members], dtype=np.float64)
-    means = moments[:, 1:4] / moments[:, :1]
-    deviations = np.sqrt(np.maximum(moments[:, 4:7] / moments[:, :1] - means**2, 0))
-    features = np.hstack([means, deviations])
-    tiers = data.targets + 1
-    return baselines.all_baselines(
-        train_ids=ids[data.train],
-        train_tiers=tiers[data.train],
-        train_features=features[data.train],
-        ids=ids[data.val],
-        tiers=tiers[data.val],
-        features=features[data.val],
     )

@@ -1,12 +1,14 @@
 """Predictors to set beside every model: they see the training split, and never a picture.
 
-A model that does not beat them has learnt nothing from pixels. `nearest_id` shows how much a
-split leaks: neighbours by id were uploaded by one person in one go.
+A model that does not beat them has learnt nothing from pixels. `nearest_id` and `owner_mean` show
+how much a split leaks: neighbours by id were uploaded by one person in one go.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +17,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from popq.errors import BadInput
+from popq.stats.tiers import assign
 
 Tiers = npt.NDArray[np.int64]
 
 #: Candidates looked at in one go by `nearest_id` (about 100 MB).
 _CANDIDATES = 2_000_000
-#: Neighbours that vote in the second of `all_baselines`' nearest predictors.
-_MANY = 25
+#: How many neighbours vote in each of `all_baselines`' nearest predictors.
+NEIGHBOURS: Final = (1, 3, 25)
 
 
 def majority(train_tiers: Tiers, n: int) -> Tiers:
@@ -70,27 +73,70 @@ def mean_colour(
     return predicted
 
 
-def all_baselines(
-    *,
-    train_ids: npt.NDArray[np.int64],
+def owner_mean(
+    train_owners: npt.NDArray[np.int64],
+    train_labels: npt.NDArray[np.float64],
     train_tiers: Tiers,
-    train_features: npt.NDArray[np.floating[Any]],
-    ids: npt.NDArray[np.int64],
-    tiers: Tiers,
-    features: npt.NDArray[np.floating[Any]],
-) -> dict[str, float]:
-    """Return each predictor's accuracy on n photos whose true tiers are known.
+    owners: npt.NDArray[np.int64],
+    cuts: Sequence[float],
+) -> Tiers | None:
+    """Return for each photo (n,) the tier of the mean label of its owner's training photos (m,).
 
-    Names: majority, nearest_id, nearest_id_25, mean_colour. Raises `BadInput` for no photos.
+    Owners are numbers. Whose owner has no training photo gets the commonest tier; where that is
+    every photo, as in a split by owner, there is no such predictor: None.
     """
-    _check_not_empty(tiers)
-    predictions = {
-        "majority": majority(train_tiers, len(tiers)),
-        "nearest_id": nearest_id(train_ids, train_tiers, ids),
-        f"nearest_id_{_MANY}": nearest_id(train_ids, train_tiers, ids, _MANY),
-        "mean_colour": mean_colour(train_features, train_tiers, features),
-    }
-    return {name: float(np.mean(guess == tiers)) for name, guess in predictions.items()}
+    _check_not_empty(train_tiers)
+    known, owner, photos = np.unique(train_owners, return_inverse=True, return_counts=True)
+    means = np.bincount(owner.reshape(-1), weights=train_labels) / photos
+    place = np.searchsorted(known, owners).clip(0, len(known) - 1)
+    there = known[place] == owners
+    if not np.any(there):
+        return None
+    guess: Tiers = np.where(there, assign(means, cuts)[place], majority(train_tiers, 1))
+    return guess
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What is known of n photos but their pixels.
+
+    ids, owners and tiers (n,) int64, labels (n,) and features (n, 6): the channels' means and
+    deviations. Owners are numbers, and a photo of an unknown owner has one of its own.
+    """
+
+    ids: npt.NDArray[np.int64]
+    owners: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.float64]
+    tiers: Tiers
+    features: npt.NDArray[np.float64]
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Facts:
+        """Return the facts of some of the photos, by their places (m,)."""
+        return Facts(
+            ids=self.ids[rows],
+            owners=self.owners[rows],
+            labels=self.labels[rows],
+            tiers=self.tiers[rows],
+            features=self.features[rows],
+        )
+
+
+def all_baselines(train: Facts, judged: Facts, cuts: Sequence[float]) -> dict[str, Tiers]:
+    """Return what each predictor says of the judged photos: their tiers (n,), by its name.
+
+    Names: majority, nearest_id, nearest_id_3, nearest_id_25, mean_colour, and owner_mean where
+    the split allows it. Raises `BadInput` for no photos.
+    """
+    _check_not_empty(judged.tiers)
+    found = {"majority": majority(train.tiers, len(judged.tiers))}
+    for k in NEIGHBOURS:
+        name = "nearest_id" if k == 1 else f"nearest_id_{k}"
+        found[name] = nearest_id(train.ids, train.tiers, judged.ids, k)
+    by_owner = owner_mean(train.owners, train.labels, train.tiers, judged.owners, cuts)
+    if by_owner is not None:
+        found["owner_mean"] = by_owner
+    found["mean_colour"] = mean_colour(train.features, train.tiers, judged.features)
+    return found
 
 
 def _vote(known: npt.NDArray[np.int64], tiers: Tiers, ids: npt.NDArray[np.int64], k: int) -> Tiers:

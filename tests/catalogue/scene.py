@@ -101,13 +101,14 @@ class Scene:
     def settle(self, lease: Lease, moves=(), failures=(), told=None, lease_s=LEASE_S) -> str:
         told = told or tally(moves, failures)
         with self.catalogue.begin() as tx:
-            return batches.settle(tx, lease, moves, failures, told, lease_s=lease_s)
+            return batches.settle(tx, lease, moves, failures, told, lease_s=lease_s).state
 
     def close(self, lease: Lease, moves=(), failures=(), max_tries=0) -> None:
         """Settle and close in one transaction, as the engine does, when no tries are left."""
         with self.catalogue.begin() as tx:
-            batches.settle(tx, lease, moves, failures, tally(moves, failures), lease_s=LEASE_S)
-            batches.close(tx, lease, max_tries)
+            told = tally(moves, failures)
+            job = batches.settle(tx, lease, moves, failures, told, lease_s=LEASE_S, last=True)
+            batches.close(tx, lease, max_tries, job=job)
 
     def hand_back(self, lease: Lease, in_s: float = 0.0) -> None:
         with self.catalogue.begin() as tx:

@@ -7,18 +7,21 @@ import subprocess
 import sys
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from catalogue.scene import Scene
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 
-from popq.catalogue import migrate
+from popq.catalogue import migrate, overview, queries
 from popq.catalogue.db import Catalogue
 from popq.catalogue.models import Base
+from popq.catalogue.version import migrations_folder, refuse_strangers
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 @pytest.fixture
@@ -137,18 +140,77 @@ def test_a_newer_catalogue_is_refused_and_left_alone(bare):
     migrate.upgrade(bare)
     scene = Scene(bare)
     scene.do("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(Misconfigured, match=r"newer popq \(migration 9999\); upgrade popq"):
-        migrate.upgrade(bare)
+    for use in (migrate.upgrade, refuse_strangers):
+        with pytest.raises(Misconfigured, match=r"newer popq \(migration 9999\); upgrade popq"):
+            use(bare)
     assert scene.scalar("SELECT version_num FROM alembic_version") == "9999"
 
 
+def upgrade_to(catalogue, revision):
+    """Bring a catalogue to an older version, as the popq of that time did."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("path_separator", "os")
+    with catalogue.begin(create=True) as tx:
+        config.attributes["connection"] = tx
+        command.upgrade(config, revision)
+
+
 def test_a_failed_migration_leaves_nothing_behind(bare):
-    with bare.begin(create=True) as tx:
-        tx.execute(text("CREATE TABLE scores (mine INTEGER)"))  # in the way of ours
-    with pytest.raises(Exception, match="scores"):
+    upgrade_to(bare, "0001")
+    with bare.begin() as tx:
+        tx.execute(text("CREATE TABLE workers (mine INTEGER)"))  # in the way of ours
+    with pytest.raises(Exception, match="workers"):
         migrate.upgrade(bare)
+    assert migrate.versions(bare)[0] == "0001"
     with bare.read() as tx:
-        assert inspect(tx).get_table_names() == ["scores"]
+        assert not inspect(tx).has_table("metadata")
+
+
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+def test_the_rows_of_an_older_catalogue_are_there_after_an_upgrade(bare, revision):
+    upgrade_to(bare, revision)
+    with bare.begin() as tx:
+        tx.execute(
+            text(
+                "INSERT INTO photos (flickr_id, page_url, label, state, image_url) VALUES"
+                " (7, 'https://www.flickr.com/photos/a/7/', 5.5, 'listed', NULL),"
+                " (8, 'https://www.flickr.com/photos/a/8/', 6.5, 'resolved', 'https://x/8.jpg')"
+            )
+        )
+        tx.execute(text("INSERT INTO jobs (stage) VALUES ('resolve')"))
+        tx.execute(text("INSERT INTO batches (job_id, lo, hi, photos) VALUES (1, 1, 2, 2)"))
+        tx.execute(
+            text(
+                "INSERT INTO failures (photo_id, job_id, batch_id, outcome, message)"
+                " VALUES (1, 1, 1, 'transient', 'HTTP 502')"
+            )
+        )
+    assert migrate.upgrade(bare) == revision
+    scene = Scene(bare)
+    assert scene.scalar("SELECT sum(label) FROM photos") == 12
+    assert scene.scalar("SELECT count(*) FROM batches WHERE job_id = 1 AND hi = 2") == 1
+    assert scene.scalar("SELECT message FROM failures") == "HTTP 502"
+    with bare.read() as tx:
+        assert [row["state"] for row in overview.jobs(tx)] == ["queued"]
+        assert queries.photos_by_state(tx)["listed"] == 1
+
+
+@pytest.mark.parametrize("alembic", [False, True], ids=["tables", "an Alembic of its own"])
+def test_another_programs_database_is_refused_and_left_alone(bare, alembic):
+    engine = create_engine(bare.url)
+    with engine.begin() as tx:
+        tx.execute(text("CREATE TABLE notes (text TEXT)"))
+        if alembic:
+            tx.execute(text("CREATE TABLE alembic_version (version_num TEXT)"))
+            tx.execute(text("INSERT INTO alembic_version VALUES ('a1b2c3')"))
+    engine.dispose()
+    before = bare.path.read_bytes() if bare.path else None
+    for use in (migrate.upgrade, refuse_strangers):
+        with pytest.raises(Misconfigured, match="another program's tables, so it is left alone"):
+            use(bare)
+    assert before == (bare.path.read_bytes() if bare.path else None)
+    assert Scene(bare).scalar("SELECT count(*) FROM notes") == 0
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):

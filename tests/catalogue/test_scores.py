@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from catalogue.scene import at_once
 
-from popq.catalogue import scores
-from popq.catalogue.scores import Scored
+from popq.catalogue import jobs, scores
+from popq.catalogue.scores import Origin, Scored
+from popq.errors import BadInput
 
 
 @pytest.fixture
@@ -46,3 +47,67 @@ def test_two_workers_that_score_the_same_photos_at_once_do_not_jam(scene, run):
     photos = scene.photos(200, "stored")
     at_once(*[lambda: record(scene, run, photos)] * 4)
     assert scene.scalar("SELECT count(*) FROM scores") == len(photos)
+
+
+def test_a_score_says_which_job_and_which_code_it_is_of(scene, run):
+    (photo,) = scene.photos(1, "stored")
+    one = [Scored(photo, 0.5, 1, [0.5, 0.5])]
+    with scene.catalogue.begin() as tx:
+        scores.record(tx, run, one, Origin(7, "1.0+abc"))
+    assert scene.rows("SELECT job_id, code FROM scores") == [(7, "1.0+abc")]
+    shown = scene.rows("SELECT run_id, dataset, weights_sha256, job_id, code FROM scored_photos")
+    assert shown == [(run, "d1", "beef", 7, "1.0+abc")]
+
+
+def test_scores_are_written_anew_only_for_a_job_that_asks_so(scene, run):
+    (photo,) = scene.photos(1, "stored")
+
+    def write(score, **origin):
+        with scene.catalogue.begin() as tx:
+            return scores.record(tx, run, [Scored(photo, score, 1, [1.0])], Origin(**origin))
+
+    assert write(1.0, job=3) == 1
+    assert write(2.0, job=4) == 0
+    assert write(3.0, job=4, again_after=3) == 1
+    assert write(4.0, job=4, again_after=3) == 0  # it has been written by this very job
+    assert scene.rows("SELECT score, job_id FROM scores") == [(3.0, 4)]
+
+
+def test_scoring_all_again_ends_and_each_score_is_written_once_more(scene, run):
+    photos = scene.photos(5, "stored")
+    record(scene, run, photos[:3])
+
+    def all_again(**more):
+        with scene.catalogue.begin() as tx:
+            only = jobs.again(tx, run, more)
+            return jobs.enqueue(tx, "score", size=2, run_id=run, only=only)
+
+    job = all_again()
+    assert (job.photos, job.batches) == (5, 3)
+    asked_twice = all_again()
+    assert (asked_twice.job, asked_twice.photos, asked_twice.new) == (job.job, 0, False)
+    missing = scene.enqueue("score", run_id=run)  # those are among them
+    assert (missing.job, missing.photos, missing.widened) == (job.job, 0, False)
+    with pytest.raises(BadInput, match="is active for photos again"):
+        all_again(owner="0@N00")
+    done = []
+    while lease := scene.claim(job.job):
+        ids = scene.work(lease)
+        done += ids
+        with scene.catalogue.begin() as tx:
+            origin = Origin(lease.job, "new", lease.only["again_after"])
+            scores.record(tx, run, [Scored(photo, 9.0, 1, [1.0]) for photo in ids], origin)
+        scene.close(lease)
+    assert done == photos
+    assert scene.rows("SELECT DISTINCT score, code FROM scores") == [(9.0, "new")]
+    assert scene.scalar("SELECT state FROM jobs") == "done"
+    assert all_again().photos == 5
+
+
+def test_only_photos_of_a_data_set_are_work_where_one_is_named(scene, run):
+    photos = scene.photos(4, "stored")
+    scene.dataset("two", [(photo, 1.0, 1, "val", "a.jpg") for photo in photos[1:3]])
+    made = scene.enqueue("score", run_id=run, only={"dataset": "two"})
+    assert scene.work(scene.claim(made.job)) == photos[1:3]
+    with pytest.raises(BadInput, match="no data set 'three'"):
+        scene.enqueue("score", run_id=scene.run(done=True), only={"dataset": "three"})

@@ -37,15 +37,13 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.fixture
-def report(request, record_property, capsys):
+def report_home(request, record_property, capsys):
     """Return a function that prints a run's figures and keeps them beside the test's result."""
     began = time.monotonic()
 
-    def tell(fleet, **figures):
+    def tell(home, **figures):
         figures = {
-            "photos": len(fleet.home.flickr.world.photos),
-            "kills": fleet.kills,
-            "lost leases": fleet.log().count("lease lost"),
+            "photos": len(home.flickr.world.photos),
             "seconds": round(time.monotonic() - began),
         } | figures
         for name, value in figures.items():
@@ -53,6 +51,17 @@ def report(request, record_property, capsys):
         if FULL:
             with capsys.disabled():
                 sys.stdout.write(f"\n{request.node.name}: {figures}\n")
+
+    return tell
+
+
+@pytest.fixture
+def report(report_home):
+    """Return a function that does so for the run of a fleet."""
+
+    def tell(fleet, **figures):
+        lost = fleet.log().count("lease lost")
+        report_home(fleet.home, **{"kills": fleet.kills, "lost leases": lost} | figures)
 
     return tell
 

@@ -55,6 +55,8 @@ class Killer:
 def test_a_photo_that_kills_its_worker_each_time_is_alone_rejected(
     tmp_path, postgres, undisturbed, size, report, workers, threads, answer_s
 ):
+    if threads > 1 and size("short", "full") == "short":
+        pytest.skip("one photo after the other is cleared of blame, for minutes: see `make chaos`")
     photos, number = size(24, 250), 20
     kill = Killer(FIRST_ID + 7 * number)
     faults = slow(world(photos), [Host.IMAGE], seconds=answer_s)

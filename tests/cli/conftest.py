@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+from cli.results import scored_house
 from houses import house, small_world
+
+from popq.cli.main import main
 
 
 class Shell:
@@ -44,6 +49,24 @@ class Shell:
         return json.loads(self(*arguments, "--json", **options)[0])
 
 
+class Here(Shell):
+    """Runs `popq` as a person would, but in this process: to load torch anew takes seconds."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments, status=0, stdin=""):
+        self._monkeypatch.setattr(sys, "argv", ["popq", *map(str, arguments)])
+        self._monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+        found = out.getvalue(), err.getvalue()
+        assert (ended.value.code or 0) == status, f"{arguments}: {ended.value.code} {found}"
+        return found
+
+
 @pytest.fixture
 def home(tmp_path):
     """A catalogue that is made, and nothing in it."""
@@ -63,3 +86,25 @@ def bare(tmp_path):
     folder = tmp_path / "bare"
     folder.mkdir()
     return Shell(folder, {})
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory):
+    """A house with a data set, a run, and scores of it; tests only read it."""
+    with scored_house(tmp_path_factory.mktemp("scored")) as home:
+        yield home
+
+
+@pytest.fixture
+def reader(scored, tmp_path, monkeypatch):
+    """Runs commands in this process, which has torch already, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in scored.settings().items():
+        monkeypatch.setenv(name, value)
+    return Here(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def outside(scored, tmp_path):
+    """A shell on the scored house, in an empty folder."""
+    return Shell(tmp_path, scored.settings())

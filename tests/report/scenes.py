@@ -11,12 +11,12 @@ import numpy as np
 from catalogue.scene import DATASET, Scene
 from houses import jpeg
 
-from popq.catalogue import datasets, runs, scores
+from popq.catalogue import datasets, judgements, runs, scores
 from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
 from popq.images.store import Store, key_for
 from popq.report import page
-from popq.stats import metrics
+from popq.stats import metrics, verdict
 
 CONFIG = {
     "arch": "resnet18",
@@ -138,20 +138,38 @@ class Reported(Scene):
             )
         return run
 
-    def judged(self, dataset: int) -> dict:
-        """Return metrics of made-up predictions for the validation split."""
-        rows = self.rows(
-            "SELECT label, tier, photo_id FROM members WHERE dataset_id = :d AND split = 'val'"
+    def said(self, run: int, dataset: int, turn: int = 0) -> None:
+        """Record made-up judgements of the validation split."""
+        photos = [row[0] for row in self._validated(dataset)]
+        shares = [probabilities(photo + turn) for photo in photos]
+        tiers = [int(np.argmax(row)) + 1 for row in shares]
+        values = [float(np.dot(row, TIER_LABELS)) for row in shares]
+        with self.catalogue.begin() as tx:
+            judgements.record(tx, run, photos, values, tiers, shares)
+
+    def _validated(self, dataset: int) -> list[tuple]:
+        return self.rows(
+            "SELECT photo_id, label, tier FROM members WHERE dataset_id = :d AND split = 'val'"
             " ORDER BY photo_id",
             d=dataset,
         )
-        truth = np.array([row[1] for row in rows])
-        shares = np.array([probabilities(row[2]) for row in rows])
-        labels = np.array([row[0] for row in rows])
-        found = metrics.classification(truth, shares, labels, shares @ np.array(TIER_LABELS))
-        without = {"majority": 0.41, "nearest_id": 0.35, "nearest_id_25": 0.3, "mean_colour": 0.4}
-        chances = {"chance": 1 / 3, "p_chance": 3.25e-7}
-        return found | chances | {"without_pixels": without}
+
+    def judged(self, dataset: int) -> dict:
+        """Return metrics of made-up predictions for the validation split."""
+        rows = self._validated(dataset)
+        truth = np.array([row[2] for row in rows])
+        shares = np.array([probabilities(row[0]) for row in rows])
+        found = metrics.predictions(
+            truth,
+            shares.argmax(axis=1) + 1,
+            np.array([row[1] for row in rows]),
+            shares @ np.array(TIER_LABELS),
+            tiers=3,
+            probabilities=shares,
+        )
+        blind = {"majority": np.full(len(truth), 2), "mean_colour": truth % 3 + 1}
+        owners = np.array([row[0] for row in rows]) % 7
+        return verdict.judge(found, owners, blind, shared=owners < 1, resamples=40)
 
     def score(self, run: int, photos: list[int]) -> None:
         """Record made-up scores."""
@@ -190,9 +208,9 @@ class Reported(Scene):
         self.score(self.trained(dataset), photos)
         return photos[1::2]
 
-    def page(self, run: int | None = None) -> Seen:
+    def page(self, run: int | None = None, against: int | None = None) -> Seen:
         """Return the report as a reader of HTML sees it."""
-        return seen(page.make(self.catalogue, self.store, run).html.decode())
+        return seen(page.make(self.catalogue, self.store, run, against).html.decode())
 
 
 def tier(label: float) -> int:

@@ -137,6 +137,9 @@ def of_dataset(rows, run):
     return found
 
 
+ENDS = ("_low", "_high")
+
+
 def of_run(rows, run):
     columns = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr")
     columns += ("images_per_second",)
@@ -156,7 +159,11 @@ def of_run(rows, run):
     found |= {"predictor.accuracy": judged["accuracy"], "predictor.chance": judged.pop("chance")}
     found |= {"summary.accuracy": judged["accuracy"], "summary.p_chance": judged["p_chance"]}
     found["summary.best_without_pixels"] = max(without.values())
-    found |= {f"metrics.{name}": value for name, value in judged.items()}
+    for name, bounds in judged.pop("intervals").items():
+        named = f"predictor.{name}" if name.startswith("without_pixels.") else f"metrics.{name}"
+        found |= dict(zip((f"{named}_low", f"{named}_high"), bounds, strict=True))
+    low_high = {f"predictor.accuracy{end}": found[f"metrics.accuracy{end}"] for end in ENDS}
+    found |= low_high | {f"metrics.{k}": v for k, v in judged.items() if type(v) in {int, float}}
     found["metrics.p_chance_n"] = judged["n"]
     settings = {k: v for k, v in CONFIG.items() if type(v) in {int, float}}
     return found | {f"config.{name}": value for name, value in settings.items()}

@@ -52,10 +52,11 @@ def test_every_picture_says_in_words_what_it_shows(scene):
     scene.whole()
     shown = scene.page()
     pictures = [values for tag, values in shown.tags if tag == "img"]
-    assert len(pictures) == 3 + 30
+    assert len(pictures) == 5 + 30
     assert all(values["alt"].strip() for values in pictures)
     plots = [values for values in pictures if values["src"].startswith("data:image/svg")]
-    assert [values["alt"].split(" ")[0] for values in plots] == ["Histogram", "Loss", "Accuracy"]
+    named = [values["alt"].split(" ")[0] for values in plots]
+    assert named == ["Histogram", "Loss", "Accuracy", "Scores", "Calibration:"]
     for values in plots:
         ET.fromstring(base64.b64decode(values["src"].partition(",")[2]))
 
@@ -215,15 +216,63 @@ def test_a_run_that_is_unknown_or_not_done_is_bad_input(scene):
         page.make(scene.catalogue, scene.store, 99)
 
 
-def test_an_interval_of_the_accuracy_is_shown_where_there_is_one(scene):
+def test_intervals_are_shown_where_there_are_any(scene):
     dataset = scene.frozen([scene.stored(n) for n in range(9)])
-    judged = scene.judged(dataset)
-    shown = scene.page(scene.trained(dataset, judged=judged))
-    assert "metrics.accuracy_low" not in shown.numbers
-    judged["accuracy_interval"] = [0.25, 0.75]
+    judged = scene.judged(dataset) | {"intervals": {"accuracy": [0.25, 0.75], "lead": [-0.1, 0.3]}}
     shown = scene.page(scene.trained(dataset, judged=judged))
     assert shown.shown["metrics.accuracy_low"] == "25.0 %"
     assert shown.numbers["metrics.accuracy_high"] == 0.75
+    assert shown.shown["metrics.lead_low"] == "-10.0 %"
+    assert "metrics.spearman_low" not in shown.numbers
+
+
+def test_what_a_reader_must_know_is_said_plainly(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(40)])
+    judged = scene.judged(dataset) | {"shared_owners": {"owners": 3, "photos": 12}}
+    judged["without_pixels"]["nearest_id"] = 0.99
+    shown = scene.page(scene.trained(dataset, judged=judged))
+    assert "is worse than “Nearest id”" in shown.text
+    assert "The split leaks: 12 of 20 judged photos belong to 3 owners" in shown.text
+    assert "20 photos of 7 owners: so few tell little" in shown.text
+
+
+def test_metrics_of_an_older_version_are_shown_as_far_as_they_go(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(9)])
+    older = {"n": 4, "accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5}
+    older |= {"quadratic_kappa": 0.1, "cross_entropy": 1.0, "confusion": [[1, 1], [1, 1]]}
+    older |= {"spearman": 0.2, "mae": 1.5, "chance": 0.5, "p_chance": 0.6}
+    older["without_pixels"] = {"majority": 0.5, "nearest_id": 0.25, "nearest_id_25": 0.5}
+    shown = scene.page(scene.trained(dataset, judged=older))
+    check_harmless(shown)
+    assert shown.numbers["metrics.mae"] == 1.5
+    assert shown.numbers["predictor.without_pixels.nearest_id_25"] == 0.5
+    assert not [name for name in shown.numbers if name.endswith(("_low", "_high"))]
+
+
+def test_another_run_is_set_beside_it(scene):
+    dataset = scene.frozen([scene.stored(n) for n in range(60)])
+    first, second = scene.trained(dataset), scene.trained(dataset)
+    scene.said(first, dataset)
+    scene.said(second, dataset, turn=7)
+    with pytest.raises(BadInput, match="no run 99"):
+        scene.page(second, against=99)
+    scene.do("UPDATE runs SET config = json_set(config, '$.epochs', 9) WHERE id = 2")
+    shown = scene.page(second, against=first)
+    check_harmless(shown)
+    numbers = shown.numbers
+    assert numbers["compared.first"] == first
+    assert (numbers["compared.photos"], numbers["compared.owners"]) == (30, 7)
+    for metric in ("accuracy", "spearman", "mae", "calibration_error"):
+        name = f"compared.{metric}"
+        difference = numbers[f"{name}.difference"]
+        assert difference == numbers[f"{name}.second"] - numbers[f"{name}.first"]
+        assert numbers[f"{name}_low"] <= numbers[f"{name}_high"]
+    assert "What was asked differently" in shown.text
+
+
+def test_there_must_be_a_run_to_set_another_beside(scene):
+    with pytest.raises(BadInput, match="No run is done yet"):
+        scene.page(None, against=1)
 
 
 @pytest.mark.parametrize(("tiers", "shape"), [(5, "matrix"), (6, "matrix many")])
@@ -233,7 +282,7 @@ def test_a_matrix_of_many_tiers_has_the_page_to_itself(scene, tiers, shape):
     found = scene.page(scene.trained(dataset, judged=scene.judged(dataset) | confusion))
     assert [name for name in found.every("table", "class") if "matrix" in name] == [shape]
     beside = [place for place in found.every("div", "class") if place == "pair"]
-    assert len(beside) == (3 if tiers == 5 else 2)  # the labels, the curves, the matrix
+    assert len(beside) == (4 if tiers == 5 else 3)  # labels, curves, figures, and the matrix
 
 
 def test_what_is_undefined_is_a_dash(scene):

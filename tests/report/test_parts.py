@@ -98,6 +98,25 @@ def test_a_histogram_of_one_label_and_one_of_many_cuts_are_drawn():
     assert svg(few).count('<g id="text_') > svg(many).count('<g id="text_')
 
 
+def test_calibration_and_scores_by_label_are_drawn_and_told():
+    bins = [
+        {"photos": 5, "confidence": 0.4, "accuracy": 0.5},
+        {"photos": 20, "confidence": 0.9, "accuracy": 0.75},
+    ]
+    plot = plots.calibration(bins)
+    assert plot.alt.endswith("40% sure are right 50% of the time, those that are 90% sure 75%.")
+    assert plots.calibration(bins) == plot
+    parts = [
+        {"photos": 9, "label": 1.5, "low": 1.0, "median": 2.0, "high": 3.0},
+        {"photos": 9, "label": 8.5, "low": 5.0, "median": 7.0, "high": 9.0},
+    ]
+    plot = plots.against_truth(parts, unit=True)
+    assert plot.alt.endswith("is 2 where the label is about 1.5, and 7 where it is about 8.5.")
+    assert len(svg(plots.against_truth(parts, unit=False))) < len(svg(plot))
+    assert "<svg" in svg(plots.against_truth(parts[:1], unit=True))
+    assert "<svg" in svg(plots.calibration(bins[:1]))
+
+
 def epochs(*losses):
     return [
         {

@@ -8,6 +8,7 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 from hypothesis import given
 from hypothesis import strategies as st
+from outages import AS_SEEN
 
 from popq import api
 from popq.catalogue.states import JobState
@@ -17,19 +18,6 @@ from popq.flickr.fake.faults import Fault, Faults, Host, Rule
 from popq.flickr.fake.world import Fate
 from popq.stages.streak import FAULTS, Streak
 
-#: Everything that an outage of Flickr's API was seen to answer.
-AS_SEEN = (
-    Fault.ERROR_500,
-    Fault.ERROR_502,
-    Fault.ERROR_504,
-    Fault.CODE_105,
-    Fault.CODE_201,
-    Fault.HTML_200,
-    Fault.EMPTY,
-    Fault.TRAILING_COMMA,
-    Fault.RESET,
-    Fault.CLOSE,
-)
 HASTE = {"throttle_pause_s": 0.1, "retry_wait_s": 0.02, "max_tries": 3, "settle_every_s": 0.1}
 
 

@@ -45,12 +45,18 @@ def test_a_run_records_its_epochs_its_weights_and_its_metrics(stored, trained):
     assert judged["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-9)
     validated = stored.sql("SELECT count(*) FROM members WHERE split = 'val'")
     assert judged["n"] == np.sum(judged["confusion"]) == validated[0][0]
-    assert set(judged["without_pixels"]) == {
-        "majority",
-        "nearest_id",
-        "nearest_id_25",
-        "mean_colour",
-    }
+    names = {"majority", "nearest_id", "nearest_id_3", "nearest_id_25", "mean_colour"}
+    assert set(judged["without_pixels"]) == names  # no owner's mean: split by owner
+    assert judged["shared_owners"] == {"owners": 0, "photos": 0}
+    low, high = judged["intervals"]["accuracy"]
+    assert low <= judged["accuracy"] <= high
+    said = stored.sql(
+        "SELECT m.tier, j.tier, j.score, m.label FROM judgements j JOIN members m"
+        f" ON m.photo_id = j.photo_id WHERE j.run_id = {trained['id']} AND m.split = 'val'"
+    )
+    assert len(said) == judged["n"]
+    assert np.mean([row[0] == row[1] for row in said]) == judged["accuracy"]
+    assert np.mean([abs(row[2] - row[3]) for row in said]) == pytest.approx(judged["mae"])
     assert 0 <= judged["p_chance"] <= 1
 
 

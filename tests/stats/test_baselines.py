@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popq.errors import BadInput
-from popq.stats.baselines import all_baselines, majority, mean_colour, nearest_id
+from popq.stats.baselines import (
+    Facts,
+    all_baselines,
+    majority,
+    mean_colour,
+    nearest_id,
+    owner_mean,
+)
 
 NOBODY = np.array([], dtype=np.int64)
 
@@ -79,25 +86,40 @@ def test_mean_colour_of_no_photos_is_nothing():
     assert mean_colour(np.zeros((2, 6)), np.array([1, 3]), np.ones((0, 6))).tolist() == []
 
 
+def facts(ids, owners, tiers, features):
+    return Facts(ids=ids, owners=owners, labels=tiers * 1.0, tiers=tiers, features=features)
+
+
 def test_all_of_them_side_by_side():
     rng = np.random.default_rng(2)
     ids = np.arange(400)
     tiers = ids // 10 % 3 + 1
-    features = rng.random((400, 6))
-    train = ids % 2 == 0
-    result = all_baselines(
-        train_ids=ids[train],
-        train_tiers=tiers[train],
-        train_features=features[train],
-        ids=ids[~train],
-        tiers=tiers[~train],
-        features=features[~train],
-    )
-    assert set(result) == {"majority", "nearest_id", "nearest_id_25", "mean_colour"}
+    known = facts(ids, ids // 10, tiers, rng.random((400, 6)))
+    train, judged = known.of(ids[::2]), known.of(ids[1::2])
+    found = all_baselines(train, judged, [1.5, 2.5])
+    right = {name: np.mean(guess == judged.tiers) for name, guess in found.items()}
+    names = {"majority", "nearest_id", "nearest_id_3", "nearest_id_25", "owner_mean", "mean_colour"}
+    assert set(right) == names
     # Runs of ten: the neighbour nearly always shares the tier, a random colour never does.
-    assert result["nearest_id"] > 0.9
-    assert result["majority"] == pytest.approx(1 / 3, abs=0.05)
-    assert result["mean_colour"] < 0.6
+    assert right["nearest_id"] > 0.9
+    assert right["nearest_id_3"] > 0.8 > right["nearest_id_25"]
+    assert right["owner_mean"] == 1
+    assert right["majority"] == pytest.approx(1 / 3, abs=0.05)
+    assert right["mean_colour"] < 0.6
+
+
+def test_owners_that_stand_on_one_side_only_have_no_mean():
+    ids = np.arange(40)
+    known = facts(ids, ids // 4, ids % 3 + 1, np.zeros((40, 6)))
+    assert "owner_mean" not in all_baselines(known.of(ids[:20]), known.of(ids[20:]), [1.5, 2.5])
+
+
+def test_the_owners_mean_is_cut_into_tiers_and_strangers_get_the_commonest():
+    owners, labels = np.array([7, 7, 3, 3, 9]), np.array([1.0, 4.0, 8.0, 9.0, 1.0])
+    tiers = np.array([1, 2, 3, 3, 1])
+    guess = owner_mean(owners, labels, tiers, np.array([3, 7, 8, -1]), [2.0, 5.0])
+    assert guess.tolist() == [3, 2, 1, 1]
+    assert owner_mean(owners, labels, tiers, np.array([8, -1]), [2.0, 5.0]) is None
 
 
 def test_an_empty_training_split_is_refused():

@@ -1,0 +1,74 @@
+"""`popq browse`: the catalogue in a browser, by Datasette, on this machine only."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from popq.bootstrap import open_rooms
+from popq.catalogue import cookbook
+from popq.cli import show
+from popq.errors import BadInput, Misconfigured
+
+#: Bound to this machine: a catalogue holds what owners may want gone.
+HOST = "127.0.0.1"
+#: A query may take so long.
+QUERY_MS = 20_000
+
+
+@click.command()
+@click.argument(
+    "file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True)
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=8001, show_default=True, help="Port."
+)
+def browse_command(file: Path | None, port: int) -> None:
+    """Show the catalogue in a browser: Datasette, with questions ready to run, read-only.
+
+    FILE is a copy that `popq export catalogue` made; without one it is the catalogue itself, if it
+    is in SQLite. Reached from this machine only. Needs popq[browse].
+    """
+    if importlib.util.find_spec("datasette") is None:
+        raise Misconfigured("Datasette is not installed; pip install 'popq[browse]'.")
+    if file is None:
+        with open_rooms() as rooms, rooms.catalogue.read():
+            found = rooms.catalogue.path
+        if found is None:
+            message = "The catalogue is in PostgreSQL, which Datasette does not read"
+            raise BadInput(
+                f"{message}: `popq export catalogue -o copy.db`, then `popq browse copy.db`."
+            )
+        files = [str(found)]
+    else:
+        # Nobody writes to a copy, so it can be read without a lock.
+        found, files = file, ["--immutable", str(file)]
+    from datasette.cli import cli as datasette  # noqa: PLC0415 - an extra, and slow to load
+
+    with tempfile.TemporaryDirectory() as folder:
+        metadata = Path(folder, "metadata.json")
+        metadata.write_text(json.dumps(_metadata(found.stem)), encoding="utf-8")
+        show.note(f"{found} at http://{HOST}:{port}/{found.stem}; Ctrl-C stops.")
+        options = ["--metadata", str(metadata), "--host", HOST, "--port", str(port)]
+        options += ["--setting", "sql_time_limit_ms", str(QUERY_MS)]
+        options += ["--setting", "allow_download", "off"]
+        datasette.main(["serve", *files, *options], standalone_mode=False)
+
+
+def _metadata(database: str) -> dict[str, Any]:
+    """Return Datasette's metadata: what tables are, and the cookbook's questions."""
+    queries = {
+        recipe.name: {"sql": recipe.sql.rstrip(";"), "title": recipe.question}
+        for recipe in cookbook.RECIPES
+    }
+    tables = {name: {"description": text} for name, text in cookbook.TABLES.items()}
+    return {
+        "title": "A catalogue of popq",
+        "description": "Photos remain their owners'; do not hand on what you see here.",
+        "databases": {database: {"queries": queries, "tables": tables}},
+    }

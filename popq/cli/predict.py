@@ -1,0 +1,87 @@
+"""`popq predict`: score pictures that are in no catalogue."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from popq.bootstrap import Rooms, open_rooms, torch_stage
+from popq.cli import show
+
+#: Name, what the network says (None if it could not be read), and why it could not.
+Said = tuple[str, dict[str, Any] | None, str | None]
+
+
+@click.command()
+@click.argument("model", metavar="RUN")
+@click.argument("sources", metavar="FILE|DIR|URL|-", nargs=-1, required=True)
+@click.option("--rank", is_flag=True, help="The highest score first.")
+@click.option("as_csv", "--csv", is_flag=True, help="Print CSV on stdout.")
+@show.json_option
+def predict_command(
+    model: str, sources: tuple[str, ...], rank: bool, as_csv: bool, as_json: bool
+) -> None:
+    """Score pictures with RUN: files, all images in folders, links, or what `-` reads from stdin.
+
+    RUN is a run's number or the folder of an exported model. Links may lead to Flickr's image hosts
+    only. What cannot be read is named on stderr and skipped, and the exit status is 1 then.
+    """
+    if as_csv and as_json:
+        raise click.UsageError("Either CSV or JSON; not both.")
+    bad: list[dict[str, Any]] = []
+    with open_rooms() as rooms:
+        found = _good(_predicted(rooms, model, sources), bad)
+        if rank:
+            found = iter(sorted(found, key=lambda row: -row["score"]))
+        if as_csv:
+            _write_csv(found)
+        elif as_json:
+            show.data({"model": model, "pictures": list(found), "skipped": bad})
+        else:
+            _print(list(found))
+    if bad:
+        show.note(f"{len(bad):,} could not be read.")
+        raise SystemExit(1)
+
+
+def _predicted(rooms: Rooms, model: str, sources: tuple[str, ...]) -> Iterator[Said]:
+    stage = torch_stage("predict")
+    scorer = rooms.scorer(int(model) if model.isdecimal() else Path(model))
+    lines = iter(sys.stdin)
+    said: Iterator[Said] = stage.predict(scorer, stage.sources(sources, lines), rooms.image_client)
+    return said
+
+
+def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield what was said of those that could be read; name the others."""
+    for name, said, why in found:
+        if said is None:
+            bad.append({"picture": name, "why": why})
+            show.note(f"{name}: {why}")
+        else:
+            yield {"picture": name, **said}
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    shares = {f"p{tier}": share for tier, share in enumerate(row["probabilities"], start=1)}
+    return {"picture": row["picture"], "score": row["score"], "tier": row["tier"], **shares}
+
+
+def _write_csv(found: Iterator[dict[str, Any]]) -> None:
+    table = None
+    for row in map(_columns, found):
+        if table is None:
+            table = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+            table.writeheader()
+        table.writerow(row)
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    rows = [_columns(row) for row in found]
+    columns = list(rows[0]) if rows else ()
+    show.table(rows, columns, "No picture could be scored.")

@@ -1,0 +1,176 @@
+"""A trained network as a folder that needs no catalogue: weights, a card, and maybe an ONNX graph.
+
+    model.safetensors   the weights, by torchvision's names
+    card.json           what must be known to use them, and what they came to
+    model.onnx          crops (B, S, S, 3) uint8 to scores (B,) and probabilities (B, tiers)
+
+The graph begins after decoding, cropping and resizing, which card.json describes in words, and does
+all the rest: normalising, the network, probabilities, score.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from popq.errors import BadInput, Misconfigured, PopqError
+from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
+from popq.learn.config import Config
+from popq.learn.model import build, read_weights
+from popq.learn.objectives import Objective, objective
+from popq.learn.predict import Card
+
+#: The version of a card's shape.
+FORMAT: Final = 1
+WEIGHTS, CARD, GRAPH = "model.safetensors", "card.json", "model.onnx"
+#: How far the graph's scores and probabilities may be from the network's.
+TOLERANCE: Final = 1e-4
+
+
+def write(
+    folder: Path, model: nn.Module, card: Card, tier_labels: list[float], about: dict[str, Any]
+) -> None:
+    """Write weights and card into an empty folder; `about` goes into the card as it is."""
+    config = card.config
+    square, seen = f"{PACK_SIDE}x{PACK_SIDE}", f"{config.image_size}x{config.image_size}"
+    told = {
+        "format": FORMAT,
+        "network": f"torchvision {config.arch}",
+        "config": config.to_json(),
+        "epoch": card.epoch,
+        "checkpoint_sha256": card.sha256,
+        "preprocessing": {
+            "steps": [
+                "decode to RGB; alpha on white; upright by EXIF; colour profiles ignored",
+                f"the largest centre square, to {square}, bilinear with antialiasing",
+                f"the central {CENTRE_SIDE}x{CENTRE_SIDE} of it, to {seen}, in the same way",
+                "divide by 255, subtract mean, divide by std, for each channel",
+            ],
+            "size": config.image_size,
+            "mean": list(card.mean),
+            "std": list(card.std),
+        },
+        "tier_labels": list(tier_labels),
+        "score": "the mean of tier_labels, weighted by the probabilities; in the labels' unit",
+        **about,
+    }
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    _write(folder / WEIGHTS, save(weights))
+    _write(folder / CARD, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read(folder: Path) -> tuple[nn.Module, Card, list[float]]:
+    """Return an exported network (on the CPU, in eval mode), its card, and its tiers' mean labels.
+
+    Raises `BadInput` when the folder holds none, or of another version.
+    """
+    path = folder / CARD
+    try:
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        message = f"{folder} is no exported model ({path.name} cannot be read: {error})"
+        raise BadInput(f"{message}; `popq export model` makes one.") from error
+    if not isinstance(told, dict) or told.get("format") != FORMAT:
+        raise BadInput(f"{path} was written by another version of popq; export the model again.")
+    weights = read_weights(folder / WEIGHTS)
+    try:
+        config = Config.from_json(told["config"])
+        seen = told["preprocessing"]
+        labels = [float(label) for label in told["tier_labels"]]
+        model = build(config.arch, objective(config.objective).outputs(config.outputs), "none")
+        model.load_state_dict(weights)
+        mean, std = tuple(seen["mean"]), tuple(seen["std"])
+        card = Card(config, mean, std, int(told["epoch"]), str(told["checkpoint_sha256"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{folder} is not whole ({error}); export the model again.") from error
+    return model.eval(), card, labels
+
+
+def check_onnx() -> None:
+    """Raise `Misconfigured` unless ONNX graphs can be written and run here."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise Misconfigured(f"ONNX needs {name}, not installed; pip install 'popq[onnx]'.")
+
+
+def write_onnx(folder: Path, model: nn.Module, card: Card, tier_labels: list[float]) -> float:
+    """Write the graph and run it beside the network; return the largest difference of a score.
+
+    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`.
+    """
+    whole = _Whole(model.float().cpu(), card, tier_labels).eval()
+    size = card.config.image_size
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
+    with warnings.catch_warnings():
+        # The exporter warns of its own internals, which nobody here can change.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            whole,
+            (torch.from_numpy(crops),),
+            input_names=["crops"],
+            output_names=["scores", "probabilities"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise PopqError("torch wrote no ONNX graph.")
+    _write(folder / GRAPH, program.model_proto.SerializeToString())
+    return _compare(folder / GRAPH, whole, rng)
+
+
+class _Whole(nn.Module):
+    """All from a resized crop to its score."""
+
+    mean: Tensor
+    std: Tensor
+    labels: Tensor
+
+    def __init__(self, model: nn.Module, card: Card, tier_labels: list[float]) -> None:
+        super().__init__()
+        self.model = model
+        self.means: Objective = objective(card.config.objective)
+        self.register_buffer("mean", torch.tensor(card.mean) * 255)
+        self.register_buffer("std", torch.tensor(card.std) * 255)
+        self.register_buffer("labels", torch.tensor(tier_labels, dtype=torch.float32))
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        images = ((crops.float() - self.mean) / self.std).permute(0, 3, 1, 2)
+        probabilities = self.means.probabilities(self.model(images))
+        return probabilities @ self.labels, probabilities
+
+
+def _compare(graph: Path, whole: nn.Module, rng: np.random.Generator) -> float:
+    import onnxruntime  # noqa: PLC0415 - an extra
+
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    size = session.get_inputs()[0].shape[1]
+    furthest = 0.0
+    for photos in (1, 5):
+        crops = rng.integers(0, 256, (photos, size, size, 3), dtype=np.uint8)
+        with torch.inference_mode():
+            ours = whole(torch.from_numpy(crops))
+        theirs = session.run(None, {"crops": crops})
+        for a, b in zip(ours, theirs, strict=True):
+            furthest = max(furthest, float(np.abs(a.numpy() - b).max()))
+    if furthest > TOLERANCE:
+        message = f"The ONNX graph differs from the network by {furthest:.2g}"
+        raise PopqError(f"{message} (at most {TOLERANCE:g} is allowed), so it is not exported.")
+    return furthest
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

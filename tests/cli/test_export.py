@@ -1,0 +1,211 @@
+"""What `popq export` writes, read back by those that it is for; and `popq evaluate` of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from houses import FIRST_ID, house, quiet, small_world
+from pyarrow import parquet
+from scipy import stats
+
+from popq import api
+from popq.export import photos
+from popq.stages.dataset import Spec
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_are_the_same_in_every_shape(scored, reader):
+    told = reader.json("export", "scores", "-o", "s.csv")
+    assert told == {"export": "s.csv", "run": 1, "scores": 30}
+    for name in ("s.jsonl", "s.parquet"):
+        out, _ = reader("export", "scores", "-o", name)
+        assert out == f"30 scores are in {name}.\n"
+    reader("export", "scores", "-o", "s.json", "--format", "smp")
+    table = rows_of(reader.folder / "s.csv")
+    lines = [json.loads(line) for line in (reader.folder / "s.jsonl").read_text().splitlines()]
+    arrow = parquet.read_table(reader.folder / "s.parquet").to_pylist()
+    assert lines == arrow
+    shown = [{name: "" if v is None else str(v) for name, v in row.items()} for row in lines]
+    assert shown == table
+    stored = scored.sql("SELECT id, flickr_id, score, predicted_tier, split FROM scored_photos")
+    found = [
+        tuple(row[n] for n in ("photo_id", "flickr_id", "score", "predicted_tier", "split"))
+        for row in lines
+    ]
+    assert found == sorted(stored)
+    submission = json.loads((reader.folder / "s.json").read_text())
+    assert submission["version"] == "VERSION 1.2"
+    assert submission["external_data"] == {"used": "false", "details": ""}
+    assert submission["result"][0] == {
+        "post_id": str(FIRST_ID),
+        "popularity_score": round(lines[0]["score"], 4),
+    }
+    assert reader("export", "scores", "-o", "-")[0] == (reader.folder / "s.csv").read_text()
+    val = reader("export", "scores", "-o", "-", "--format", "jsonl", "--split", "val")[0]
+    assert {json.loads(line)["split"] for line in val.splitlines()} == {"val"}
+
+
+def test_a_submission_is_judged_by_the_labels(scored, reader):
+    reader("export", "scores", "-o", "s.json", "--format", "smp")
+    told = reader.json("evaluate", 1, "--scores", "s.json")
+    pairs = scored.sql("SELECT score, label FROM scored_photos WHERE split <> 'train' ORDER BY id")
+    scores, labels = np.array(pairs).T
+    assert told["n"] == len(pairs)
+    assert told["spearman"] == pytest.approx(stats.spearmanr(scores, labels).statistic, abs=0.02)
+    assert told["mae"] == pytest.approx(np.abs(scores - labels).mean(), abs=1e-3)
+    own = reader.json("evaluate", 1)
+    assert own["mae"] == pytest.approx(told["mae"], abs=1e-4)
+    assert (told["missing"], told["unknown"]) == (0, 0)
+    assert set(told["by_split"]) == {"train", "val"}
+    cut = "post_id,popularity_score\n" + f"{FIRST_ID},1\n7,2\n"
+    (reader.folder / "cut.csv").write_text(cut)
+    out, err = reader("evaluate", 1, "--scores", "cut.csv")
+    assert out.splitlines()[0].split() == ["photos", "n", "src", "mae"]
+    assert "1 scores are of no photo of main" in err
+    assert "have no score" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("", "has no score in it"),
+        ("{", "is no submission"),
+        ('{"result": [{"post_id": "1"}]}', "is no submission"),
+        ('{"result": [{"post_id": "1", "popularity_score": NaN}]}', "is not finite"),
+        ("post_id,popularity_score\n1,2\n1,3\n", "has two scores"),
+        ("post_id,popularity_score\n1,2\n", "None of the 1 scores"),
+    ],
+)
+def test_what_is_no_submission_is_refused(reader, text, words):
+    if text is not None:
+        (reader.folder / "s").write_text(text)
+    _, err = reader("evaluate", 1, "--scores", "s", status=2)
+    assert words in err
+
+
+def test_a_manifest_has_what_is_known_and_no_image(scored, reader):
+    told = reader.json("export", "manifest", "-o", "m.csv")
+    assert told == {"export": "m.csv", "dataset": "main", "photos": 30}
+    rows = rows_of(reader.folder / "m.csv")
+    assert ",".join(rows[0]) == (
+        "photo_id,flickr_id,source_key,url,image_url,owner,licence,label,tier,split,sha256"
+    )
+    assert rows[0]["url"].startswith("https://www.flickr.com/photos/")
+    assert {row["tier"] for row in rows} == {"1", "2", "3"}
+    reader("export", "manifest", "-o", "m.parquet", "--dataset", "main")
+    assert parquet.read_table(reader.folder / "m.parquet").num_rows == 30
+    assert reader("export", "manifest", "-o", "-")[0] == (reader.folder / "m.csv").read_text()
+    assert {path.name for path in reader.folder.iterdir()} == {"m.csv", "m.parquet"}
+
+
+@pytest.mark.parametrize("options", [[], ["--copy"]])
+def test_images_lie_by_split_and_tier_as_links_or_copies(scored, reader, options):
+    assert reader.json("export", "imagefolder", "out", *options)["photos"] == 30
+    out = reader.folder / "out"
+    for split, name in (("train", "train"), ("val", "validation")):
+        rows = rows_of(out / name / "metadata.csv")
+        known = scored.sql(f"SELECT photo_id, tier FROM members WHERE split = '{split}'")
+        assert {(int(row["photo_id"]), int(row["tier"])) for row in rows} == set(known)
+        for row in rows:
+            file = out / name / row["file_name"]
+            assert file.parent.name == row["tier"]
+            assert file.is_symlink() == (not options)
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_an_exported_model_scores_as_the_run_does(scored, reader):
+    told = reader.json("export", "model", "model", "--onnx")
+    assert set(told["files"]) == {"card.json", "model.onnx", "model.safetensors"}
+    assert told["onnx_differs_by"] < 1e-4
+    card = json.loads((reader.folder / "model" / "card.json").read_text())
+    assert card["run"] == 1
+    assert card["dataset"]["name"] == "main"
+    assert len(card["cuts"]) == 2
+    assert card["preprocessing"]["size"] == 32
+    assert card["metrics"]["n"] > 0
+    assert "research only" in card["licences"]
+    key, wanted = scored.sql(
+        "SELECT p.file_key, s.score FROM scores s JOIN photos p ON p.id = s.photo_id LIMIT 1"
+    )[0]
+    (found,) = api.load_model("model").score([scored.rooms.store.path(key)])
+    assert found.score == pytest.approx(wanted, abs=1e-4)
+    _, err = reader("export", "model", "model", status=2)
+    assert "is there already" in err
+    (reader.folder / "model" / "card.json").write_text("{}")
+    _, err = reader("predict", "model", "a.jpg", status=2)
+    assert "another version" in err
+
+
+def test_a_catalogue_is_copied_as_one_sqlite_file(scored, reader):
+    rows = reader.json("export", "catalogue", "-o", "copy.db")["rows"]
+    assert rows > 100
+    with sqlite3.connect(reader.folder / "copy.db") as copy:
+        assert copy.execute("SELECT count(*) FROM scored_photos").fetchone() == (30,)
+    copy.close()
+    assert [path.name for path in reader.folder.iterdir()] == ["copy.db"]
+    reader("export", "catalogue", "-o", "-", status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["scores", "-o", "s.csv", "--run", "9"], "There is no run 9"),
+        (["scores", "-o", "s.xlsx"], "names no kind of file"),
+        (["scores", "-o", "-", "--format", "parquet"], "cannot go to stdout"),
+        (["scores", "-o", "s.csv", "--split", "test"], "has scored no photo of the split test"),
+        (["scores", "-o", "no/such/s.csv"], "cannot be written"),
+        (["manifest", "-o", "m.csv", "--dataset", "none"], "no data set 'none'"),
+        (["imagefolder", "."], "is there already"),
+        (["model", "m", "--run", "9"], "There is no run 9"),
+        (["catalogue", "-o", "no/such/copy.db"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_nothing_behind(reader, arguments, words):
+    (reader.folder / "here").write_text("mine")
+    _, err = reader("export", *arguments, status=2)
+    assert words in err
+    assert [path.name for path in reader.folder.iterdir()] == ["here"]
+
+
+def test_a_file_that_finds_no_room_leaves_no_half(outside):
+    for what in (["scores", "-o", "s.csv"], ["catalogue", "-o", "copy.db"]):
+        limited = ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh", sys.executable, "-m", "popq"]
+        done = subprocess.run(
+            [*limited, "export", *what],
+            cwd=outside.folder,
+            env=outside.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in {2, 3}, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "popq: " in done.stderr
+        assert list(outside.folder.iterdir()) == []
+
+
+def test_a_file_that_is_gone_from_the_store_is_left_out_and_said(tmp_path):
+    with house(tmp_path, small_world(12, owners=6)) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        for stage in ("resolve", "download"):
+            api.work(home.rooms, stage, on_progress=quiet)
+        api.make_dataset(home.rooms, Spec("main", val=0.3))
+        lost, key = home.sql("SELECT photo_id, file_key FROM members LIMIT 1")[0]
+        home.rooms.store.delete(key)
+        for copy in (True, False):
+            made = photos.save_folders(
+                home.rooms.catalogue, home.rooms.store, "main", tmp_path / f"{copy}", copy=copy
+            )
+            assert made == {"photos": 11, "missing": [lost]}
