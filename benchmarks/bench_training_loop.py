@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from popq.learn.config import configure
-from popq.learn.data import Data, training_batches
+from popq.learn.data import Data, aim_of, training_batches
 from popq.learn.loop import begin, train_one_epoch, train_step
 from popq.learn.model import pick_device, versions
-from popq.learn.objectives import objective
 
 FLOOR = 0.9
 TURNS = 8
@@ -54,11 +53,11 @@ def main() -> int:
         device = pick_device("auto")
         config = configure("seed", len(data.train), epochs=TURNS + 1)
         training = begin(config, data, device, weights="none")
-        aim = objective(config.objective)
+        aim = aim_of(config, data)
         batch = next(training_batches(data, config, 1, device))
 
         def loop(epoch: int) -> None:
-            train_one_epoch(training, epoch, lambda _: None)
+            train_one_epoch(training, epoch, lambda *_: None)
 
         def bare(_: int) -> None:
             for _ in range(STEPS):

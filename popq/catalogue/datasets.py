@@ -69,19 +69,19 @@ _MOMENTS = (
 )
 
 
-class _seconds(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+class unix_seconds(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
     """A timestamp as whole Unix seconds: no object is made for each row."""
 
     type = BigInteger()
     inherit_cache = True
 
 
-@compiles(_seconds, "sqlite")
+@compiles(unix_seconds, "sqlite")
 def _sqlite_seconds(element: Any, compiler: Any, **options: Any) -> str:
     return f"CAST(strftime('%s', {compiler.process(element.clauses, **options)}) AS INTEGER)"
 
 
-@compiles(_seconds)
+@compiles(unix_seconds)
 def _postgresql_seconds(element: Any, compiler: Any, **options: Any) -> str:
     moment = compiler.process(element.clauses, **options)
     return f"CAST(floor(extract(epoch FROM {moment})) AS bigint)"
@@ -105,7 +105,7 @@ class Candidates:
 
 def candidates(tx: Tx) -> Candidates:
     """Return every photo that is stored, measured and labelled."""
-    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, _seconds(Photo.posted_at))
+    columns = (Photo.id, Photo.flickr_id, Photo.owner, Photo.label, unix_seconds(Photo.posted_at))
     query = (
         select(*columns, Photo.sha256, Photo.phash)
         .join(PhotoMoments, PhotoMoments.photo_id == Photo.id)

@@ -440,7 +440,11 @@ class Epoch(Base):
 
 
 class Score(Base):
-    """What one run says of one photo: a score in the label's unit, a tier, its probabilities."""
+    """What one run says of one photo: a score, a tier, and the probability of each tier.
+
+    Scores of a run that ranks have no unit, others the label's. `probabilities` are null where the
+    run's objective makes none.
+    """
 
     __tablename__ = "scores"
     __table_args__ = (
@@ -458,7 +462,7 @@ class Score(Base):
     )
     score: Mapped[float]
     tier: Mapped[int]
-    probabilities: Mapped[list[float]]
+    probabilities: Mapped[list[float] | None] = mapped_column(JSON(none_as_null=True))
     scored_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     #: The job that wrote it, and the revision of popq that computed it.
     job_id: Mapped[int | None]

@@ -19,12 +19,12 @@ from popq.catalogue.models import Score
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One photo's score (in the label's unit), most probable tier, and probability of each tier."""
+    """One photo's score, tier, and probability of each tier (None where the run makes none)."""
 
     photo: int
     score: float
     tier: int
-    probabilities: list[float]
+    probabilities: list[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,13 @@ def record(tx: Tx, run: int, scored: Sequence[Scored], origin: Origin | None = N
     each = f"{_INTO} {_ONE} {conflict}"
     rows = [
         (run, whence.job, whence.code, row.photo, row.score, row.tier, shares, row.photo)
-        for row, shares in ((row, json.dumps(row.probabilities)) for row in scored)
+        for row, shares in ((row, _json(row.probabilities)) for row in scored)
     ]
     return int(tx.exec_driver_sql(each, rows).rowcount)
+
+
+def _json(probabilities: list[float] | None) -> str | None:
+    return None if probabilities is None else json.dumps(probabilities)
 
 
 def _record_many(tx: Tx, run: int, scored: Sequence[Scored], whence: Origin, conflict: str) -> int:

@@ -21,8 +21,10 @@ class Order(StrEnum):
 
     HIGHEST = "highest"
     LOWEST = "lowest"
-    #: The largest distance between score and label.
+    #: The largest distance between score and label, where they have one unit.
     FURTHEST = "furthest"
+    #: The largest distance between the tier that it is put into and its own.
+    MISPLACED = "misplaced"
 
 
 def exits(tx: Tx) -> Sequence[Any]:
@@ -73,7 +75,7 @@ def shown(
 
     Stored photos of the data set's other splits, but for the ids of `without`; of equals the one
     with the lower id comes first. Columns: id, page_url, title, owner, licence, file_key, split,
-    label and score (both in the label's unit), tier and predicted.
+    label and score (in the label's unit, but for a run that ranks), tier and predicted.
     """
     columns = (Photo.id, Photo.page_url, Photo.title, Photo.owner, Photo.licence, Photo.file_key)
     judged = (Member.split, Member.label, Score.score, Member.tier, Score.tier.label("predicted"))
@@ -81,6 +83,7 @@ def shown(
         Order.HIGHEST: Score.score.desc(),
         Order.LOWEST: Score.score.asc(),
         Order.FURTHEST: func.abs(Score.score - Member.label).desc(),
+        Order.MISPLACED: func.abs(Score.tier - Member.tier).desc(),
     }[order]
     query = _unseen(select(*columns, *judged), run, dataset)
     rest = query.where(Photo.id.not_in(list(without)))

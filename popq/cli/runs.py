@@ -18,6 +18,17 @@ def train_options(command: Any) -> Any:
     """Add the options that say how a run is trained; what is left out follows the preset."""
     for option in (
         click.option("--arch", type=click.Choice(["resnet50", "resnet18"])),
+        click.option(
+            "--objective",
+            type=click.Choice(["classify", "rank", "regress"]),
+            help="Learn tiers (as the preset does), the order of pairs, or the label itself.",
+        ),
+        click.option(
+            "--pairs",
+            type=click.Choice(["owner", "any"]),
+            help="For rank: pairs of one owner's photos, posted within days (as if left out), or"
+            " of anybody's.",
+        ),
         click.option("--epochs", type=click.IntRange(min=1)),
         click.option("--weights", help="imagenet, none, or the path of a file of weights."),
         click.option("--image-size", type=int, help="Pixels on a side, at most 256."),
@@ -79,7 +90,7 @@ def train_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a network on a data set to tell a photo's tier from its pixels.
+    """Train a network on a data set to tell how popular a photo is from its pixels.
 
     Builds the pack (the decoded photos) once, then trains, with a checkpoint an epoch and every
     ten minutes (POPQ_CHECKPOINT_EVERY_S). Ctrl-C stops it after its next batch; started again with
@@ -209,11 +220,15 @@ runs_command.add_command(judged.compare_command)
 def _print(run: dict[str, Any]) -> None:
     config = run["config"]
     what = f"{config['arch']} at {config['image_size']} px on {run['dataset']}"
+    if config["objective"] != "classify":
+        what += f", to {config['objective']}"
     click.echo(f"Run {run['id']} ({what}): {run['state']}")
     if run["message"]:
         click.echo(f"  {run['message']}")
     columns = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
     if run["epochs"]:
         show.table(run["epochs"], (*columns, "images_per_second"), "")
+        if config["objective"] == "rank":
+            click.echo("An epoch's accuracy is of pairs put in order, what follows is of tiers.")
     if run["metrics"]:
         judged.judged(run["metrics"])

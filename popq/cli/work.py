@@ -241,8 +241,9 @@ def download_command(as_json: bool, **options: Any) -> None:
 def score_command(as_json: bool, **options: Any) -> None:
     """Score every stored photo that the run has not scored, here and now.
 
-    Scores are in the view `scored_photos`: a score in the label's unit, a tier, and the
-    probability of each tier. Running it again scores what is new; with --all everything.
+    Scores are in the view `scored_photos`: a score and a tier, and from a run that classifies the
+    probability of each tier. Scores are in the label's unit, but for those of a run that ranks:
+    they only order photos. Running it again scores what is new; with --all everything.
     """
     _work("score", as_json, **options)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from popq.errors import BadInput
 from popq.learn.augment import PACK_SIDE
 from popq.learn.model import Arch
+from popq.learn.objectives import Name
 
 Schedule = Literal["constant", "onecycle", "cosine"]
 #: torchvision's ResNets shrink a picture 32 times.
@@ -23,16 +24,19 @@ START_SHARE, END_SHARE = 1 / 25, 1e-4
 class Config:
     """One training run. `outputs` counts the tiers; `lr` is the schedule's highest rate.
 
-    `label_smoothing` is the share of a photo that is spread over all tiers; `clip_norm` the
-    longest gradient that is followed, 0 for any; `ema` the share that a running mean of the weights
-    keeps at each step, 0 for none (validation and scoring see the mean); `patience` the epochs
-    without a better one after which a run ends, 0 for never; `backbone_rate` the share of the rate
-    that all layers but the head learn with; `freeze` leaves them as they are and trains the head
-    on their features. Raises `BadInput` for a value out of its range.
+    `pairs` says of whom the photos are that `rank` compares: of one owner, or of anybody.
+    `label_smoothing` is the share of a photo that is spread over all tiers (`classify` alone);
+    `clip_norm` the longest gradient that is followed, 0 for any; `ema` the share that a running
+    mean of the weights keeps at each step, 0 for none (validation and scoring see the mean);
+    `patience` the epochs without a better one after which a run ends, 0 for never;
+    `backbone_rate` the share of the rate that all layers but the head learn with; `freeze` leaves
+    them as they are and trains the head on their features. Raises `BadInput` for a value out of
+    its range.
     """
 
     arch: Arch = "resnet50"
-    objective: Literal["classify"] = "classify"
+    objective: Name = "classify"
+    pairs: Literal["owner", "any"] = "owner"
     outputs: int = 3
     weights: str = "imagenet"
     epochs: int = 10
@@ -81,8 +85,13 @@ class Config:
         ):
             if not least <= getattr(self, name) <= most:
                 raise BadInput(f"{name} is {getattr(self, name)}; it goes from {least} to {most}.")
+        self._check_together()
+
+    def _check_together(self) -> None:
         if not 0.0 < self.lr < math.inf:
             raise BadInput(f"lr is {self.lr}; it must be greater than 0 and finite.")
+        if self.pairs != "owner" and self.objective != "rank":
+            raise BadInput(f"--pairs is for --objective rank; {self.objective} compares no photos.")
         if self.nesterov and self.momentum == 0.0:
             raise BadInput("Nesterov's step needs a momentum greater than 0.")
         if self.freeze and self.weights == "none":
@@ -109,6 +118,7 @@ class Config:
 #: Fields that the first configurations did not have. Their defaults are what was done then.
 ADDED = frozenset(
     (
+        "pairs",
         "label_smoothing",
         "clip_norm",
         "ema",

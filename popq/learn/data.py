@@ -16,6 +16,7 @@ from torch import Tensor
 from popq.errors import BadInput
 from popq.learn.augment import PACK_SIDE, draw_crops, prepare
 from popq.learn.config import Config
+from popq.learn.objectives import Objective, Scale, objective
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -23,6 +24,44 @@ Ready = TypeVar("Ready")
 AHEAD = 2
 #: Share of a GPU's free memory that packed photos may take: the model needs the rest.
 PIXELS_SHARE = 0.4
+#: With fewer pairs than this a ranking learns its few photos by heart.
+FEWEST_PAIRS = 10
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the tiers were cut from.
+
+    `values` (N,) float64, a label a photo; `cuts` (K - 1) between the tiers, ascending;
+    `tier_labels` (K), the tiers' mean training labels.
+    """
+
+    values: NDArray[np.float64]
+    cuts: tuple[float, ...]
+    tier_labels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Photos to compare, (P, 2) row numbers each: the less popular first, both of one split."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+
+    def check(self, within: str) -> None:
+        """Raise `BadInput` unless these are enough; `within` is of whom they are, owner or any."""
+        train, val = len(self.train), len(self.val)
+        if train >= FEWEST_PAIRS and val >= 1:
+            return
+        few = (
+            f"{train} pairs to train on and {val} to validate on are too few: {FEWEST_PAIRS} and 1 "
+            "are the least"
+        )
+        more = "import or download more photos, or train with --objective regress."
+        if within == "any":
+            raise BadInput(f"{few}. Few labels lie clearly apart: {more}")
+        what = "Pairs are photos of one owner, posted within days, with labels clearly apart"
+        raise BadInput(f"{few}. {what}: give --pairs any for pairs of anybody's photos, {more}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +70,7 @@ class Data:
 
     `pixels` (N, 256, 256, 3) uint8, usually a memory map; `targets` (N,) int64, tiers from 0;
     `train` and `val` row numbers; `mean` and `std` per channel of the training split, white = 1.
+    Without `labels` the tiers' numbers from 1 stand for them. Only `rank` needs `pairs`.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,9 +79,12 @@ class Data:
     val: NDArray[np.int64]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    labels: Labels | None = None
+    pairs: Pairs | None = None
 
-    def check(self, outputs: int) -> None:
-        """Raise `BadInput` unless this can be trained on with `outputs` tiers."""
+    def check(self, config: Config) -> None:
+        """Raise `BadInput` unless this can be trained on as `config` says."""
+        outputs = config.outputs
         if self.pixels.shape[1:] != (PACK_SIDE, PACK_SIDE, 3) or self.pixels.dtype != np.uint8:
             raise BadInput(f"The pack is {self.pixels.dtype} {self.pixels.shape}; build it anew.")
         if len(self.targets) != len(self.pixels):
@@ -56,31 +99,84 @@ class Data:
             raise BadInput(f"Targets go from {used.min()} to {used.max()} with {outputs} tiers.")
         if min(self.std) <= 0:
             raise BadInput(f"A channel never varies (std {self.std}): these are no photos.")
+        if self.labels is not None and len(self.labels.cuts) + 1 != outputs:
+            raise BadInput(f"{len(self.labels.cuts)} cuts make no {outputs} tiers.")
+        if config.objective != "classify" and self.scale(config).std == 0:
+            raise BadInput(
+                "All training photos have one label: there is nothing to rank or to regress on. "
+                "Import photos with other labels."
+            )
+        if config.objective == "rank":
+            none = np.empty((0, 2), dtype=np.int64)
+            (self.pairs or Pairs(none, none)).check(config.pairs)
+
+    def examples(self, config: Config, split: str) -> NDArray[np.int64]:
+        """Return the rows of each thing that the loss is summed over, (E, group).
+
+        `split` is "train" or "val". Photos are groups of one; `rank` has pairs.
+        """
+        if config.objective != "rank":
+            return (self.train if split == "train" else self.val)[:, None]
+        if self.pairs is None:
+            raise BadInput("A ranking needs pairs of photos, and there are none.")
+        return self.pairs.train if split == "train" else self.pairs.val
+
+    def scale(self, config: Config) -> Scale:
+        """Return what outputs are read by; the cuts of `rank` are not known before its end."""
+        labels = self.labelled
+        training = labels.values[self.train]
+        cuts = () if config.objective == "rank" else labels.cuts
+        mean, std = float(training.mean()), float(training.std())
+        return Scale(cuts, labels.tier_labels, mean, std)
+
+    @property
+    def labelled(self) -> Labels:
+        """The labels, or the tiers' numbers from 1 in their place."""
+        if self.labels is not None:
+            return self.labels
+        tiers = range(1, int(self.targets.max()) + 2)
+        cuts = tuple(tier - 0.5 for tier in tiers[1:])
+        return Labels(self.targets.astype(np.float64) + 1, cuts, tuple(map(float, tiers)))
+
+    def answers(self, aim: Objective) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Return what each photo's outputs are held against, (N,)."""
+        return self.targets if aim.learns_from == "tiers" else self.labelled.values
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step takes: images (B, 3, S, S) float32 and targets (B,) int64.
+    """What one training step takes: images (B, 3, S, S) float32 and targets (B,).
 
-    Where only the head learns, `images` are the photos' features, (B, F) float32.
+    Targets are int64 tiers from 0 or float64 labels, as the objective learns from. Photos of one
+    pair follow each other, the less popular first. Where only the head learns, `images` are the
+    photos' features, (B, F) float32.
     """
 
     images: Tensor
     targets: Tensor
 
 
-def edges(photos: int, batch_size: int) -> NDArray[np.int64]:
-    """Return where an epoch's batches begin and end, from 0 to `photos`.
+def aim_of(config: Config, data: Data) -> Objective:
+    """Return what `config` trains for, reading outputs by the labels of `data`."""
+    return objective(config.objective, data.scale(config))
 
-    Sizes differ by one at most: a last batch of one photo would upset the batch norms.
+
+def edges(data: Data, config: Config) -> NDArray[np.int64]:
+    """Return where an epoch's batches begin and end, in photos, from 0 to all that it trains on.
+
+    Of `rank` these are pairs, each whole in one batch, and at most half as many as there are
+    photos, so that an epoch is as long whatever the objective. Sizes differ by one photo or pair at
+    most: a last batch of one photo would upset the batch norms.
     """
-    steps = -(-photos // batch_size)
-    return np.rint(np.linspace(0, photos, steps + 1)).astype(np.int64)
+    group = aim_of(config, data).group
+    examples = min(len(data.examples(config, "train")), max(1, len(data.train) // group))
+    steps = -(-examples // max(1, config.batch_size // group))
+    return group * np.rint(np.linspace(0, examples, steps + 1)).astype(np.int64)
 
 
-def steps_per_epoch(photos: int, batch_size: int) -> int:
-    """Return how many batches of at most `batch_size` an epoch over `photos` photos has."""
-    return len(edges(photos, batch_size)) - 1
+def steps_per_epoch(data: Data, config: Config) -> int:
+    """Return how many batches of at most `config.batch_size` photos an epoch has."""
+    return len(edges(data, config)) - 1
 
 
 def training_batches(
@@ -96,21 +192,25 @@ def training_batches(
 ) -> Generator[Batch]:
     """Yield the epoch's batches from number `first` on: each photo once, with a crop of its own.
 
-    Order, crops and flips follow from (seed, epoch) alone, so that a resumed run draws the same.
-    `part` (i, n) yields the i-th of n equal parts of each batch. Pixels are taken from `resident`,
-    if they lie on the device; with `features` (N, F) there are no pixels.
+    For `rank` they are the epoch's draw of the pairs. Order, crops and flips follow from (seed,
+    epoch) alone, so that a resumed run draws the same. `part` (i, n) yields the i-th of n parts of
+    each batch. Pixels are taken from `resident`, if they lie on the device; with `features` (N, F)
+    there are no pixels.
     """
     rng = np.random.default_rng((config.seed, epoch))
-    order = rng.permutation(data.train)
+    examples = rng.permutation(data.examples(config, "train"))
+    bounds = edges(data, config)
+    order = examples.reshape(-1)[: bounds[-1]]
+    bounds = bounds[first:]
     crops = draw_crops(rng, len(order))
-    bounds = edges(len(order), config.batch_size)[first:]
+    answers, group = data.answers(aim_of(config, data)), examples.shape[1]
     rank, of = part
 
     def load(start: int, end: int) -> Batch:
-        size = end - start
-        some = slice(start + size * rank // of, start + size * (rank + 1) // of)
+        size = (end - start) // group
+        some = slice(start + group * (size * rank // of), start + group * (size * (rank + 1) // of))
         rows = order[some]
-        targets = torch.from_numpy(data.targets[rows]).to(device)
+        targets = torch.from_numpy(answers[rows]).to(device)
         if features is not None:
             return Batch(torch.from_numpy(features[rows]).to(device), targets)
         if resident is not None:

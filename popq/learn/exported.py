@@ -21,17 +21,24 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional
 
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
 from popq.learn.config import Config
 from popq.learn.model import build, read_weights
-from popq.learn.objectives import Objective, objective
+from popq.learn.objectives import Scale, objective
 from popq.learn.predict import Card
 
 #: The version of a card's shape.
 FORMAT: Final = 1
 WEIGHTS, CARD, GRAPH = "model.safetensors", "card.json", "model.onnx"
+#: What a score is, by objective.
+_SCORE: Final = {
+    "classify": "the mean of tier_labels, weighted by the probabilities; in the labels' unit",
+    "regress": "the output times scale.std plus scale.mean; in the labels' unit",
+    "rank": "the output; it orders photos and has no unit, scale.cuts divide it into tiers",
+}
 #: How far the graph's scores and probabilities may be from the network's.
 TOLERANCE: Final = 1e-4
 
@@ -60,7 +67,8 @@ def write(
             "std": list(card.std),
         },
         "tier_labels": list(tier_labels),
-        "score": "the mean of tier_labels, weighted by the probabilities; in the labels' unit",
+        "scale": card.scale.to_json(),
+        "score": _SCORE[config.objective],
         **about,
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -86,10 +94,13 @@ def read(folder: Path) -> tuple[nn.Module, Card, list[float]]:
         config = Config.from_json(told["config"])
         seen = told["preprocessing"]
         labels = [float(label) for label in told["tier_labels"]]
-        model = build(config.arch, objective(config.objective).outputs(config.outputs), "none")
+        scale = Scale.from_json(told["scale"])
+        needed = objective(config.objective, scale).outputs(config.outputs)
+        model = build(config.arch, needed, "none")
         model.load_state_dict(weights)
         mean, std = tuple(seen["mean"]), tuple(seen["std"])
-        card = Card(config, mean, std, int(told["epoch"]), str(told["checkpoint_sha256"]))
+        sha256 = str(told["checkpoint_sha256"])
+        card = Card(config, scale, mean, std, int(told["epoch"]), sha256)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{folder} is not whole ({error}); export the model again.") from error
     return model.eval(), card, labels
@@ -105,8 +116,12 @@ def check_onnx() -> None:
 def write_onnx(folder: Path, model: nn.Module, card: Card, tier_labels: list[float]) -> float:
     """Write the graph and run it beside the network; return the largest difference of a score.
 
-    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`.
+    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`, `BadInput` for
+    a network that gives no probabilities.
     """
+    if card.config.objective != "classify":
+        message = f"A network trained to {card.config.objective} gives no probabilities"
+        raise BadInput(f"{message}, which the graph has; export it without --onnx.")
     whole = _Whole(model.float().cpu(), card, tier_labels).eval()
     size = card.config.image_size
     rng = np.random.default_rng(0)
@@ -139,14 +154,13 @@ class _Whole(nn.Module):
     def __init__(self, model: nn.Module, card: Card, tier_labels: list[float]) -> None:
         super().__init__()
         self.model = model
-        self.means: Objective = objective(card.config.objective)
         self.register_buffer("mean", torch.tensor(card.mean) * 255)
         self.register_buffer("std", torch.tensor(card.std) * 255)
         self.register_buffer("labels", torch.tensor(tier_labels, dtype=torch.float32))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         images = ((crops.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        probabilities = self.means.probabilities(self.model(images))
+        probabilities = functional.softmax(self.model(images), dim=1)
         return probabilities @ self.labels, probabilities
 
 

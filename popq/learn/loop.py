@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from popq.errors import Misconfigured, PopqError
-from popq.learn import checkpoint, engine, features, recipe, resume
+from popq.learn import checkpoint, cuts, engine, features, recipe, resume
 from popq.learn.config import Config, learning_rate
-from popq.learn.data import Batch, Data, edges, steps_per_epoch, training_batches
+from popq.learn.data import Batch, Data, aim_of, edges, steps_per_epoch, training_batches
 from popq.learn.model import autocast_dtype, pick_device, versions
-from popq.learn.objectives import Objective, objective
+from popq.learn.objectives import Objective
 from popq.learn.predict import CHUNK, outputs
 from popq.learn.resume import EpochReport, Middle, Point
 from popq.learn.ticker import Metrics, Progress, Ticker
@@ -74,7 +74,7 @@ def fit(
     `save_every_s` seconds, stays. `on_epoch` is called once the epoch's checkpoint is on the disk,
     and on a resume first for the epochs before: a caller that died in between misses none, so
     record by epoch number. `on_note` hears of what goes otherwise than asked. The best epoch is
-    that of the highest validation accuracy, then lowest loss. Features of a frozen network are
+    the one of the objective's highest merit in validation. Features of a frozen network are
     kept in `cache` (`folder` if not given). `together` is this process's engine, if it is made
     already; of several processes only the leader writes and calls `on_epoch` and `on_progress`.
 
@@ -83,7 +83,7 @@ def fit(
     fetched, a disk that refuses, memory that does not do for two photos; `Diverged` for a loss
     that is no number.
     """
-    data.check(config.outputs)
+    data.check(config)
     team = together or engine.engine(pick_device(device))
     folder.mkdir(parents=True, exist_ok=True)
     if team.leads:
@@ -100,9 +100,10 @@ def fit(
     if team.leads:
         for report in point.reports:
             on_epoch(report)
-    while len(point.reports) < config.epochs and not _stalled(point.reports, config.patience):
+    aim = aim_of(config, data)
+    while len(point.reports) < config.epochs and not _stalled(aim, point.reports, config.patience):
         report = _epoch(training, point, ticker)
-        better = not point.reports or _rank(report) > max(map(_rank, point.reports))
+        better = not point.reports or _merit(aim, report) > _merit(aim, _best(aim, point.reports))
         point.reports.append(report)
         point.middle = Middle()
         if not team.leads:
@@ -114,20 +115,26 @@ def fit(
             checkpoint.write(folder, "best", training.judged.state_dict(), facts)
         ticker.save()
         on_epoch(report)
-    best = max(point.reports, key=_rank)
+    if config.objective == "rank" and team.leads:
+        cuts.cut(folder, data, team.device, ticker.cutting)
+    best = _best(aim, point.reports)
     return Result(tuple(point.reports), best.epoch, versions(team.device), ticker.note)
 
 
-def _stalled(reports: list[EpochReport], patience: int) -> bool:
+def _merit(aim: Objective, report: EpochReport) -> tuple[float, float]:
+    return aim.merit(report.val_loss, report.val_accuracy)
+
+
+def _best(aim: Objective, reports: list[EpochReport]) -> EpochReport:
+    """Return the first of the best epochs."""
+    return max(reports, key=lambda report: _merit(aim, report))
+
+
+def _stalled(aim: Objective, reports: list[EpochReport], patience: int) -> bool:
     """Return whether the last `patience` epochs (0: any number) brought none that is better."""
     if not patience or not reports:
         return False
-    best = max(reports, key=_rank)
-    return len(reports) - best.epoch >= patience
-
-
-def _rank(report: EpochReport) -> tuple[float, float]:
-    return report.val_accuracy, -report.val_loss
+    return len(reports) - _best(aim, reports).epoch >= patience
 
 
 def _epoch(training: Training, point: Point, ticker: Ticker) -> EpochReport:
@@ -161,7 +168,7 @@ def _epoch(training: Training, point: Point, ticker: Ticker) -> EpochReport:
         val_accuracy=val.accuracy,
         lr=learning_rate(config, epoch * steps - 1, config.epochs * steps),
         seconds=time.monotonic() - begun,
-        images_per_second=len(training.data.train) / middle.seconds,
+        images_per_second=middle.done / middle.seconds,
     )
     return training.engine.same(report)
 
@@ -175,13 +182,14 @@ def train_one_epoch(
     """Take one step for each batch of epoch `epoch` (from 1) that is left after `middle`.
 
     `on_batch` hears of every step, once `middle` says so too: the metrics so far when they were
-    looked at, and whether all processes are at one now. Returns sums over photos divided by their
-    number, as the network was at each batch. Raises `Diverged` when the loss is no longer finite.
+    looked at, and whether all processes are at one now. Returns sums over photos (or pairs) divided
+    by their number, as the network was at each batch. Raises `Diverged` when the loss is no longer
+    finite.
     """
     config, data, device = training.config, training.data, training.device
-    aim = objective(config.objective)
-    steps = steps_per_epoch(len(data.train), config.batch_size)
-    ends = edges(len(data.train), config.batch_size)[1:].tolist()
+    aim = aim_of(config, data)
+    ends = edges(data, config)[1:].tolist()
+    steps = steps_per_epoch(data, config)
     middle = middle if middle is not None else Middle()
     middle.sums = middle.sums.to(device)
     seen: Metrics | None = None
@@ -207,17 +215,21 @@ def train_one_epoch(
             middle.done = ends[middle.step]
             middle.step += 1
             if look:
-                loss_sum, correct = middle.sums.tolist()
-                _check_finite(loss_sum, config, epoch)
-                seen = Metrics(loss_sum / middle.done, correct / middle.done)
+                _check_finite(float(middle.sums[0]), config, epoch)
+                seen = _mean(aim, middle)
             on_batch(seen, look)
-    loss_sum, correct = middle.sums.tolist()
-    _check_finite(loss_sum, config, epoch)
-    return Metrics(loss_sum / middle.done, correct / middle.done)
+    _check_finite(float(middle.sums[0]), config, epoch)
+    return _mean(aim, middle)
+
+
+def _mean(aim: Objective, middle: Middle) -> Metrics:
+    loss, correct = middle.sums.tolist()
+    examples = middle.done // aim.group
+    return Metrics(loss / examples, correct / examples)
 
 
 def train_step(training: Training, aim: Objective, batch: Batch, rate: float) -> Tensor:
-    """Take one step at rate `rate`; return the batch's summed loss and its correct photos, (2,).
+    """Take one step at rate `rate`; return the batch's summed loss and its right examples, (2,).
 
     When memory runs out the batch is cut into twice as many parts, whose gradients add up, for
     this step and all that follow. Raises `Misconfigured` when two photos are too many.
@@ -239,17 +251,20 @@ def train_step(training: Training, aim: Objective, batch: Batch, rate: float) ->
 
 
 def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
-    """Add up the gradients of the batch's mean loss; return its summed loss and correct photos."""
+    """Add up the gradients of the batch's mean loss; return its summed loss and right ones."""
     dtype = autocast_dtype(training.device)
-    whole, sums = len(batch.targets), []
-    images = batch.images.tensor_split(training.parts)
-    for part, targets in zip(images, batch.targets.tensor_split(training.parts), strict=True):
+    examples, sums = len(batch.targets) // aim.group, []
+    # A pair is never divided.
+    cuts_at = [aim.group * (examples * i // training.parts) for i in range(1, training.parts)]
+    smoothing = training.config.label_smoothing if training.config.objective == "classify" else 0.0
+    images = batch.images.tensor_split(cuts_at)
+    for part, targets in zip(images, batch.targets.tensor_split(cuts_at), strict=True):
         with torch.autocast(training.device.type, dtype, enabled=dtype is not None):
             logits = training.net(part)
         logits = logits.float()
         loss = aim.loss(logits, targets)
-        goal = recipe.softened(loss, logits, training.config.label_smoothing)
-        (goal / whole).backward()  # type: ignore[no-untyped-call]
+        goal = recipe.softened(loss, logits, smoothing)
+        (goal / examples).backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack([loss.detach(), aim.correct(logits.detach(), targets)]))
     return torch.stack(sums).sum(dim=0)
 
@@ -280,14 +295,14 @@ def _check_finite(loss: float, config: Config, epoch: int) -> None:
 def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
     """Return loss and accuracy over all validation photos, seen by their centre."""
     config, data, device = training.config, training.data, training.device
-    aim = objective(config.objective)
+    aim = aim_of(config, data)
     size = CHUNK[device.type]
 
     def photos() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(data.val), size):
             yield data.pixels[data.val[start : start + size]]
 
-    loss_sum, correct, done = 0.0, 0, 0
+    parts: list[Tensor] = []
     norm = (data.mean, data.std)
     seen: Generator[Tensor] = (
         outputs(training.judged, photos(), config.image_size, norm, device)
@@ -295,14 +310,18 @@ def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
         else _from_features(training, training.features)
     )
     with closing(seen) as batches:
-        for logits in batches:
-            rows = data.val[done : done + len(logits)]
-            targets = torch.from_numpy(data.targets[rows]).to(device)
-            loss_sum += float(aim.loss(logits, targets))
-            correct += int(aim.correct(logits, targets))
-            done += len(logits)
-            on_batch(done)
-    return Metrics(loss_sum / done, correct / done)
+        for part in batches:
+            parts.append(part)
+            on_batch(sum(map(len, parts)))
+    # Each photo is seen once, in however many pairs it stands.
+    place_of = np.empty(len(data.pixels), dtype=np.int64)
+    place_of[data.val] = np.arange(len(data.val))
+    examples = data.examples(config, "val")
+    rows = examples.reshape(-1)
+    found = torch.cat(parts)[torch.from_numpy(place_of[rows]).to(device)]
+    targets = torch.from_numpy(data.answers(aim)[rows]).to(device)
+    loss, correct = float(aim.loss(found, targets)), int(aim.correct(found, targets))
+    return Metrics(loss / len(examples), correct / len(examples))
 
 
 def _from_features(training: Training, features: NDArray[np.float32]) -> Generator[Tensor]:

@@ -23,6 +23,19 @@ ARCHS: tuple[Arch, ...] = ("resnet50", "resnet18")
 HEAD = "fc."
 
 
+class Head(nn.Linear):
+    """The last layer, always in float32.
+
+    In bfloat16 an output has 128 values between one power of two and the next, so that photos
+    whose scores differ by less would be equal.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs (B, outputs) float32 of features (B, F) of any precision."""
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.float())
+
+
 def build(arch: Arch, outputs: int, weights: str) -> nn.Module:
     """Return the network with `outputs` outputs; its input is (B, 3, S, S) float32, normalised.
 
@@ -34,6 +47,7 @@ def build(arch: Arch, outputs: int, weights: str) -> nn.Module:
     if arch not in ARCHS:
         raise BadInput(f"No network is called {arch!r}; choose one of {', '.join(ARCHS)}.")
     model: nn.Module = models.get_model(arch, weights=None, num_classes=outputs)
+    model.fc = Head(model.get_submodule("fc").in_features, outputs)  # type: ignore[arg-type]
     if weights == "imagenet":
         _adopt(model, _imagenet(arch), "ImageNet's weights")
     elif weights != "none":

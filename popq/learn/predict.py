@@ -1,4 +1,4 @@
-"""A trained network and its card, and the probabilities it gives to packed photos."""
+"""A trained network and its card, and what it says of packed photos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from popq.learn.augment import PACK_SIDE, centre_crops, prepare
 from popq.learn.config import Config
 from popq.learn.data import prefetch, upload
 from popq.learn.model import autocast_dtype, build
-from popq.learn.objectives import objective
+from popq.learn.objectives import Reading, Scale, objective
 
 #: Photos that the network sees at a time. Always exactly so many (the last are filled up with
 #: black): in bf16 the kernels chosen for another batch size round otherwise, and a photo's
@@ -28,9 +28,13 @@ CHUNK = {"cpu": 16, "cuda": 128}
 
 @dataclass(frozen=True)
 class Card:
-    """What must be known of a trained network to use it; `sha256` is its checkpoint file's."""
+    """What must be known of a trained network to use it.
+
+    `scale` is what its outputs are read by; `sha256` its checkpoint file's.
+    """
 
     config: Config
+    scale: Scale
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     epoch: int
@@ -52,26 +56,30 @@ def load(folder: Path, name: str = "best") -> tuple[nn.Module, Card]:
     try:
         config = Config.from_json(facts["config"])
         mean, std, epoch = tuple(facts["mean"]), tuple(facts["std"]), int(facts["epoch"])
-        model = build(config.arch, objective(config.objective).outputs(config.outputs), "none")
+        scale = Scale.from_json(facts["scale"])
+        needed = objective(config.objective, scale).outputs(config.outputs)
+        model = build(config.arch, needed, "none")
         names = model.state_dict().keys()
         model.load_state_dict({key: tensors[key] for key in names})
     except (KeyError, TypeError, RuntimeError) as error:
         raise BadInput(f"The checkpoint {path} is not whole: {error}. Train anew.") from error
-    card = Card(config, mean, std, epoch, checkpoint.weights_sha256(folder, name))
+    card = Card(config, scale, mean, std, epoch, checkpoint.weights_sha256(folder, name))
     return model.eval(), card
 
 
 def predict(
     model: nn.Module, batches: Iterable[NDArray[np.uint8]], card: Card, device: torch.device
-) -> Iterator[NDArray[np.float32]]:
-    """Yield for each batch (B, 256, 256, 3) its probabilities (B, tiers), rows summing to 1.
+) -> Iterator[Reading]:
+    """Yield for each batch (B, 256, 256, 3) its scores, tiers and probabilities.
 
     The network must lie on `device` (`model.place`). The same to 1e-4 however photos are batched.
-    Batches are drawn up to two chunks ahead, in the caller's thread.
+    Batches are drawn up to two chunks ahead, in the caller's thread. Raises `BadInput` for a
+    ranking whose run has not ended: its tiers are cut then.
     """
-    means = objective(card.config.objective)
-    for logits in outputs(model, batches, card.config.image_size, (card.mean, card.std), device):
-        yield means.probabilities(logits).cpu().numpy()
+    aim = objective(card.config.objective, card.scale)
+    norm = (card.mean, card.std)
+    for found in outputs(model, batches, card.config.image_size, norm, device):
+        yield aim.read(found)
 
 
 def outputs(

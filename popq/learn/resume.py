@@ -22,6 +22,7 @@ OPTIMIZER_PREFIX, MEAN_PREFIX, SUMS = "optimizer.", "mean.", "middle.sums"
 class EpochReport:
     """One whole epoch. Training figures are those of the augmented photos while learning.
 
+    An accuracy is the share of photos put into their tier, or of pairs put in order (`rank`).
     `lr` is the last step's; `seconds` the whole epoch's, validation too; `images_per_second`
     training photos by training seconds.
     """
@@ -70,6 +71,8 @@ def facts_of(config: Config, data: Data) -> dict[str, Any]:
         "mean": list(data.mean),
         "std": list(data.std),
         "photos": [len(data.train), len(data.val)],
+        "pairs": None if data.pairs is None else [len(data.pairs.train), len(data.pairs.val)],
+        "scale": data.scale(config).to_json(),
     }
 
 

@@ -20,6 +20,7 @@ from popq.images import decode
 from popq.learn.augment import PACK_SIDE
 from popq.learn.data import prefetch
 from popq.learn.model import place
+from popq.learn.objectives import Reading
 from popq.learn.predict import CHUNK, Card, predict
 
 #: What one picture is given as.
@@ -31,13 +32,13 @@ class Prediction:
     """What the network says of one picture.
 
     `score` is in the unit of the labels that it was trained on (log2 views for the Social Media
-    Prediction list), `tier` counts from 1 (the least popular), `probabilities` has one for each
-    tier and sums to 1.
+    Prediction list), of a ranking's only an order; `tier` counts from 1 (the least popular);
+    `probabilities` has one for each tier and sums to 1, None where the objective gives none.
     """
 
     score: float
     tier: int
-    probabilities: list[float]
+    probabilities: list[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,17 @@ class Scorer:
                 waiting.append(slots)
                 yield crops
 
-        for probabilities in predict(self._model, pixels(), self.card, self._device):
-            good = iter(self._said(probabilities))
+        for reading in predict(self._model, pixels(), self.card, self._device):
+            good = iter(_said(reading))
             for refused in waiting.popleft():
                 yield next(good) if refused is None else refused
 
-    def _said(self, probabilities: NDArray[np.float32]) -> Iterator[Prediction]:
-        scores = probabilities @ self.tier_labels
-        tiers = probabilities.argmax(axis=1) + 1
-        for score, tier, shares in zip(scores, tiers, probabilities, strict=True):
-            yield Prediction(float(score), int(tier), [round(float(p), 6) for p in shares])
+
+def _said(reading: Reading) -> Iterator[Prediction]:
+    for row, (score, tier) in enumerate(zip(reading.scores, reading.tiers, strict=True)):
+        shares = None if reading.probabilities is None else reading.probabilities[row]
+        rounded = None if shares is None else [round(float(p), 6) for p in shares]
+        yield Prediction(float(score), int(tier), rounded)
 
 
 def read(picture: Path | str | Image.Image) -> Image.Image:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from popq.errors import PopqError
 from popq.learn import resume
+from popq.learn.data import edges
 from popq.learn.resume import Point
 from popq.learn.training import Training
 
@@ -19,7 +20,7 @@ class Halt(PopqError):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean over photos of the loss (nats), and the share put into their tier."""
+    """Mean loss over the objective's examples (photos, or pairs), and the share that are right."""
 
     loss: float
     accuracy: float
@@ -63,11 +64,17 @@ class Ticker:
         self._halt: Halt | None = None
         self._parts = 1
         self.note: str | None = None
-        self._total = len(training.data.train) + len(training.data.val)
+        self._trains = int(edges(training.data, training.config)[-1])
+        self._total = self._trains + len(training.data.val)
 
     def features(self, done: int) -> None:
         """Tell of photos whose features are known."""
         self._on_progress(Progress(0, done, len(self._training.data.pixels)))
+
+    def cutting(self, done: int) -> None:
+        """Tell of photos whose scores say where a ranking's tiers are cut."""
+        total = len(self._training.data.train)
+        self._on_progress(Progress(self._training.config.epochs, done, total))
 
     def trained(self, epoch: int, photos: int, seen: Metrics | None, *, look: bool) -> None:
         """Tell of a batch that was trained on; `look` says that processes may agree now."""
@@ -93,7 +100,7 @@ class Ticker:
         if not self._training.engine.leads:
             return
         try:
-            self._tell(epoch, len(self._training.data.train) + done, None)
+            self._tell(epoch, self._trains + done, None)
         except Halt:
             self.save()
             raise

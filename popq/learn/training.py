@@ -13,10 +13,9 @@ from torch.optim import Optimizer
 from popq.errors import BadInput
 from popq.learn import recipe
 from popq.learn.config import Config
-from popq.learn.data import Data, resident, room_on
+from popq.learn.data import Data, aim_of, resident, room_on
 from popq.learn.engine import Engine
 from popq.learn.model import HEAD, build, place
-from popq.learn.objectives import objective
 
 #: A run on a GPU compiles its network by itself from so many photos in all its epochs on:
 #: compiling takes about a minute, in which a GPU trains on a hundred thousand.
@@ -84,7 +83,7 @@ def begin(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        needed = objective(config.objective).outputs(config.outputs)
+        needed = aim_of(config, data).outputs(config.outputs)
         model = build(config.arch, needed, weights)
     model = place(model, engine.device)
     if config.freeze:

@@ -40,6 +40,7 @@ GROUPS: Final = {
     Order.HIGHEST: "Highest scores",
     Order.LOWEST: "Lowest scores",
     Order.FURTHEST: "Of the rest, furthest off",
+    Order.MISPLACED: "Of the rest, farthest from their tier",
 }
 #: Where the cuts come from.
 FITS: Final = {
@@ -161,7 +162,7 @@ def _read(catalogue: Catalogue, run_id: int | None) -> _Found:
             found.run = run
             found.epochs = runs.epochs(tx, run.id)
             found.unseen = summaries.unseen(tx, run.id, run.dataset_id)
-            found.groups = photos.pick(tx, run.id, run.dataset_id)
+            found.groups = photos.pick(tx, run.id, run.dataset_id, unit=_has_unit(run))
     return found
 
 
@@ -206,6 +207,11 @@ def _tier(number: int, rows: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def _has_unit(run: Any) -> bool:
+    """Return whether the run's scores are in the label's unit; a ranking's only order photos."""
+    return bool(run.config.get("objective") != "rank")
+
+
 def _run(found: _Found) -> dict[str, Any] | None:
     """Return what the page says of the run."""
     row = found.run
@@ -218,6 +224,7 @@ def _run(found: _Found) -> dict[str, Any] | None:
     bins, parts = metrics.get("calibration"), metrics.get("by_label")
     return {
         "row": row,
+        "unit": _has_unit(row),
         "metrics": metrics,
         "measured": judged.measured(metrics),
         "lead": figures.interval(metrics, "lead"),

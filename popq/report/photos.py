@@ -59,14 +59,15 @@ class Shown:
     predicted: int
 
 
-def pick(tx: Tx, run: int, dataset: int) -> dict[Order, Sequence[Any]]:
+def pick(tx: Tx, run: int, dataset: int, *, unit: bool) -> dict[Order, Sequence[Any]]:
     """Return the rows of the highest and lowest scores and of the rest those furthest off.
 
-    No photo is in two groups. See `summaries.shown` for the rows.
+    `unit` says that scores are in the label's unit; otherwise their tiers are compared. No photo
+    is in two groups. See `summaries.shown` for the rows.
     """
     seen: list[int] = []
     groups = {}
-    for order in Order:
+    for order in (Order.HIGHEST, Order.LOWEST, Order.FURTHEST if unit else Order.MISPLACED):
         groups[order] = summaries.shown(tx, run, dataset, order, EACH, seen)
         seen += [row.id for row in groups[order]]
     return groups

@@ -19,6 +19,7 @@ from popq.errors import Outcome, Permanent, Transient
 from popq.images import decode
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
+from popq.learn.objectives import Reading
 from popq.learn.predict import predict
 from popq.stages.batch import Result
 from popq.stages.permits import Permits
@@ -29,10 +30,10 @@ TOGETHER: Final = 64
 
 
 class Score:
-    """The score stage of one run: every stored photo gets a score, a tier and probabilities.
+    """The score stage of one run: every stored photo gets a score and a tier.
 
-    The score is the probability-weighted mean of the tiers' mean training labels, so it has the
-    label's unit; the tier is the most probable one.
+    What they mean, and whether there are probabilities, depends on what the run was trained for:
+    `popq.learn.objectives` says it.
     """
 
     name = "score"
@@ -47,10 +48,9 @@ class Score:
         """
         self.rates: dict[str, float] = {}
         opened = open_run(catalogue, runs_folder, run_id)
-        self._model, self._card, _, dataset = opened
+        self._model, self._card, _, _ = opened
         self._device = pick_device(device)
         place(self._model, self._device)
-        self._tier_labels = np.array(dataset.tier_labels)
         self._store = store
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
@@ -59,19 +59,11 @@ class Score:
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
         batches = self._batches(photos, chunks, refused)
-        for probabilities in predict(self._model, batches, self._card, self._device):
-            yield from self._scored(chunks.popleft(), probabilities)
+        for reading in predict(self._model, batches, self._card, self._device):
+            yield from _scored(chunks.popleft(), reading)
             while refused:
                 yield refused.popleft()
         yield from refused
-
-    def _scored(
-        self, photos: Sequence[WorkPhoto], probabilities: npt.NDArray[np.float32]
-    ) -> Iterator[Scored]:
-        scores = probabilities @ self._tier_labels
-        tiers = probabilities.argmax(axis=1) + 1
-        for photo, score, tier, shares in zip(photos, scores, tiers, probabilities, strict=True):
-            yield Scored(photo.id, float(score), int(tier), [round(float(p), 6) for p in shares])
 
     def _batches(
         self,
@@ -115,3 +107,10 @@ class Score:
         # The image can be fetched again: the next download job takes the photo up.
         lost = {"file_key": None, "sha256": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
+
+
+def _scored(photos: Sequence[WorkPhoto], reading: Reading) -> Iterator[Scored]:
+    shares = reading.probabilities
+    for at, photo in enumerate(photos):
+        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
+        yield Scored(photo.id, float(reading.scores[at]), int(reading.tiers[at]), likely)

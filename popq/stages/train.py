@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from popq.catalogue import datasets, runs
+from popq.catalogue import datasets, pairs, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
@@ -32,8 +32,9 @@ from popq.images import pack
 from popq.images.store import Store
 from popq.learn import engine, loop, trackers
 from popq.learn.config import Config, configure
-from popq.learn.data import Data
+from popq.learn.data import Data, Labels, Pairs
 from popq.learn.model import pick_device, place
+from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
 from popq.learn.resume import EpochReport
 from popq.learn.ticker import Halt, Progress
@@ -180,9 +181,10 @@ def _compute_along(catalogue: Catalogue, run: int, where: Place, several: engine
     packed = pack.open_pack(folder, dataset.fingerprint, len(members))
     if packed is None:
         raise Misconfigured(f"{folder} is not here; the machines of one run share POPQ_DATA_DIR.")
+    config = Config.from_json(row.config)
     loop.fit(
-        Config.from_json(row.config),
-        _data(dataset, members, packed.pixels),
+        config,
+        _data(dataset, members, packed.pixels, _pairs(catalogue, dataset, members, config)),
         where.runs / f"run-{run}",
         on_epoch=lambda _: None,
         on_progress=lambda _: None,
@@ -260,12 +262,13 @@ class _Trainer:
         folder = self.where.runs / f"run-{self.run}"
         with self.catalogue.begin() as tx:
             runs.note(tx, self.run, self.term, folder=folder.name, versions=versions)
+        config = Config.from_json(row.config)
+        found = _pairs(self.catalogue, dataset, members, config)
         several = team(self.where.device)
         packed = self._pack(dataset, members)
         if several is not None:
             several.same(None)  # they may open it
-        config = Config.from_json(row.config)
-        data = _data(dataset, members, packed.pixels)
+        data = _data(dataset, members, packed.pixels, found)
         with trackers.tracking(row.tracker, folder, folder.name, row.config) as tell:
             result = loop.fit(
                 config,
@@ -279,7 +282,7 @@ class _Trainer:
                 cache=pack.folder_of(self.where.packs, dataset.fingerprint),
                 together=several,
             )
-        said, sha256 = self._predictions(folder, dataset, data)
+        said, sha256 = self._predictions(folder, data)
         unit = config.objective in judging.IN_LABELS_UNIT
         judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
@@ -344,23 +347,50 @@ class _Trainer:
             way_out = "put its file back, or make a new data set without it"
             raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
 
-    def _predictions(self, folder: Path, dataset: Any, data: Data) -> tuple[judging.Said, str]:
+    def _predictions(self, folder: Path, data: Data) -> tuple[judging.Said, str]:
         """Return what the best epoch says of the validation split, and its weights' sha256."""
         model, card = load(folder, "best")
         device = pick_device(self.where.device)
         place(model, device)
         chunks = np.array_split(data.val, max(1, len(data.val) // 256))
-        found = []
-        for shares in predict(model, (data.pixels[rows] for rows in chunks), card, device):
-            found.append(shares)
-            self._beat("judge", sum(map(len, found)), len(data.val))
-        probabilities = np.concatenate(found)
-        scores = probabilities @ np.array(dataset.tier_labels)
-        tiers = probabilities.argmax(axis=1) + 1
-        return judging.Said(scores, tiers, probabilities), card.sha256
+        found: list[Reading] = []
+        for reading in predict(model, (data.pixels[rows] for rows in chunks), card, device):
+            found.append(reading)
+            self._beat("judge", sum(len(one.tiers) for one in found), len(data.val))
+        shares = [one.probabilities for one in found if one.probabilities is not None]
+        return judging.Said(
+            np.concatenate([one.scores for one in found]),
+            np.concatenate([one.tiers for one in found]),
+            np.concatenate(shares) if shares else None,
+        ), card.sha256
 
 
-def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8]) -> Data:
+def _pairs(
+    catalogue: Catalogue, dataset: Any, members: list[MemberRow], config: Config
+) -> Pairs | None:
+    """Return the pairs to rank by, each within its split; None for another objective."""
+    if config.objective != "rank":
+        return None
+    ids = np.array([member.photo_id for member in members])
+    training = np.array([member.label for member in members if member.split == "train"])
+    apart = pairs.CLEARLY_APART * float(training.std())
+    found = {}
+    for split in ("train", "val"):
+        with catalogue.read() as tx:
+            mined = pairs.mine(tx, dataset.id, split, apart=apart, within=config.pairs)
+            photos = np.array([pair for some in mined for pair in some], dtype=np.int64)
+        rows = np.searchsorted(ids, photos.reshape(-1, 2))
+        # By number, so that one catalogue gives one run whatever its database's order.
+        found[split] = rows[np.lexsort(rows.T)]
+    log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
+    mined_pairs = Pairs(found["train"], found["val"])
+    mined_pairs.check(config.pairs)  # before the pack, which may take an hour
+    return mined_pairs
+
+
+def _data(
+    dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8], found: Pairs | None
+) -> Data:
     split = np.array([member.split for member in members])
     if dataset.mean is None or len(dataset.mean) != 3:  # noqa: PLR2004 - channels
         raise BadInput(f"The data set {dataset.name} has no channel statistics; create it anew.")
@@ -371,4 +401,10 @@ def _data(dataset: Any, members: list[MemberRow], pixels: npt.NDArray[np.uint8])
         val=np.flatnonzero(split == "val"),
         mean=(dataset.mean[0], dataset.mean[1], dataset.mean[2]),
         std=(dataset.std[0], dataset.std[1], dataset.std[2]),
+        labels=Labels(
+            values=np.array([member.label for member in members], dtype=np.float64),
+            cuts=tuple(dataset.cuts),
+            tier_labels=tuple(dataset.tier_labels),
+        ),
+        pairs=found,
     )

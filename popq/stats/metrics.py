@@ -233,7 +233,14 @@ def agreement(
 
     Raises `BadInput` for numbers that are not finite.
     """
-    return {"n": len(labels), **_of_scores(labels, scores, len(labels))}
+    if not (np.isfinite(labels).all() and np.isfinite(scores).all()):
+        raise BadInput("Labels and scores must be finite numbers.")
+    mae = float(np.abs(scores - labels).mean())
+    return {
+        "n": len(labels),
+        "spearman": spearman(scores.astype(float), labels.astype(float)),
+        "mae": mae,
+    }
 
 
 def binomial_p(correct: int, n: int, chance: float) -> float:

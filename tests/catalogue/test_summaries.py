@@ -89,6 +89,7 @@ def test_only_photos_outside_the_training_split_are_shown_and_ties_go_by_id(scor
         assert ids(Order.HIGHEST) == [d, a, b, c]
         assert ids(Order.LOWEST) == [c, a, b, d]
         assert ids(Order.FURTHEST) == [c, a, d, b]
+        assert ids(Order.MISPLACED) == [a, b, c, d]
         assert ids(Order.HIGHEST, 2, [d]) == [a, b]
         assert ids(Order.LOWEST, 10, photos) == []
 

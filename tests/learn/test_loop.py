@@ -71,7 +71,8 @@ def test_best_is_the_epoch_with_the_best_validation(finished):
 def test_validation_metrics_equal_those_recomputed_from_the_probabilities(finished, data):
     _, folder, result, _, _ = finished
     model, card = load(folder)
-    (got,) = predict(model, [data.pixels[data.val]], card, CPU)
+    (read,) = predict(model, [data.pixels[data.val]], card, CPU)
+    got = read.probabilities
     targets = data.targets[data.val]
     report = result.reports[result.best_epoch - 1]
     assert (got.argmax(axis=1) == targets).mean() == pytest.approx(report.val_accuracy)

@@ -126,3 +126,11 @@ def test_versions_name_what_numbers_depend_on():
     got = versions(torch.device("cpu"))
     assert {"python", "torch", "torchvision", "device", "hardware", "precision"} == set(got)
     assert all(got.values())
+
+
+def test_outputs_are_in_full_precision_also_where_the_network_is_not():
+    model = build("resnet18", 1, "none").eval()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = model(torch.randn(2, 3, 32, 32))
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())

@@ -25,22 +25,26 @@ def trained(data, tmp_path_factory):
 def test_the_same_probabilities_whatever_the_batches(trained, data):
     model, card = trained
     (whole,) = predict(model, [data.pixels], card, CPU)
-    assert whole.shape == (40, card.outputs)
-    assert whole.dtype == np.float32
-    assert np.allclose(whole.sum(axis=1), 1, atol=1e-5)
+    assert whole.probabilities.shape == (40, card.outputs)
+    assert whole.probabilities.dtype == np.float32
+    assert np.allclose(whole.probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (whole.tiers == whole.probabilities.argmax(axis=1) + 1).all()
+    # Without labels the tiers' numbers stand for them.
+    assert np.allclose(whole.scores, whole.probabilities @ [1, 2, 3], atol=1e-5)
     for size in (1, 7, 16, 33):
         batches = [data.pixels[i : i + size] for i in range(0, 40, size)]
-        parts = list(predict(model, batches, card, CPU))
+        parts = [read.probabilities for read in predict(model, batches, card, CPU)]
         assert [len(part) for part in parts] == [len(batch) for batch in batches]
-        assert np.abs(np.concatenate(parts) - whole).max() < 1e-4
+        assert np.abs(np.concatenate(parts) - whole.probabilities).max() < 1e-4
 
 
 def test_no_batches_and_empty_batches(trained, data):
     model, card = trained
     assert list(predict(model, [], card, CPU)) == []
     empty, one = predict(model, [data.pixels[:0], data.pixels[:1]], card, CPU)
-    assert empty.shape == (0, 3)
-    assert one.shape == (1, 3)
+    assert empty.probabilities.shape == (0, 3)
+    assert (empty.scores.shape, empty.tiers.shape) == ((0,), (0,))
+    assert one.probabilities.shape == (1, 3)
 
 
 def test_pictures_of_another_shape_are_refused(trained):

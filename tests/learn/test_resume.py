@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from popq.errors import BadInput, Misconfigured
 from popq.learn import checkpoint
 from popq.learn.checkpoint import path_of
+from popq.learn.data import aim_of
 from popq.learn.loop import begin, fit, train_one_epoch
-from popq.learn.objectives import Classify
 from popq.learn.ticker import Halt
 
 CPU = torch.device("cpu")
@@ -119,7 +119,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(config, data):
         batch = type("Batch", (), {"images": features, "targets": torch.arange(9) % 3})()
         from popq.learn.loop import train_step  # noqa: PLC0415 - beside its one use
 
-        sums = train_step(training, Classify(), batch, 0.1)
+        sums = train_step(training, aim_of(config, data), batch, 0.1)
         seen[parts] = (sums, training.model.fc.weight.detach().clone())
     assert torch.allclose(seen[1][0], seen[3][0], rtol=1e-2)
     assert torch.allclose(seen[1][1], seen[3][1], atol=1e-3)

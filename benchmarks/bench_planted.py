@@ -1,0 +1,169 @@
+"""How near does each objective come to the best that the noise of a planted truth allows?
+
+Trains a ResNet18 from random weights for each objective on rendered photos (`popq.planted`), split
+by owner, and judges it on owners never seen: tiers, Spearman's rho, and of all pairs of photos the
+share in the right order. The best possible is known: with truth and score jointly normal, rho is
+6/pi asin(r/2), pairs 1/2 + asin(r)/pi, and the tiers an integral. Beside it stands a logistic
+regression on the channels' means and deviations, which the network must beat in all three. Prints
+JSON; exits 1 below the floor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sqlalchemy import insert
+
+from popq import planted
+from popq.catalogue import datasets, migrate, pairs
+from popq.catalogue.db import Catalogue
+from popq.catalogue.models import Photo
+from popq.images import decode
+from popq.learn.config import configure
+from popq.learn.data import Data, Labels, Pairs
+from popq.learn.loop import fit
+from popq.learn.model import pick_device, place
+from popq.learn.predict import load, predict
+from popq.stats import tiers
+
+PHOTOS, OWNERS, EPOCHS, SIDE, RHO, SEED = 800, 80, 6, 64, 0.9, 0
+#: Of the best possible accuracy in tiers; the network has seen few photos, for few epochs.
+FLOOR = 0.85
+
+
+def pixels_of(photo: planted.PlantedPhoto) -> np.ndarray:
+    return np.asarray(decode.crop(decode.decode(BytesIO(planted.render(photo))).image))
+
+
+def mined(
+    folder: Path, photos: list[planted.PlantedPhoto], split: list[str], apart: float
+) -> Pairs:
+    """Mine the pairs by SQL, as `popq train` does; photo n + 1 is row n."""
+    catalogue = Catalogue(f"sqlite:///{folder / 'popq.db'}")
+    migrate.upgrade(catalogue)
+    rows = [
+        {
+            "flickr_id": photo.flickr_id,
+            "page_url": f"https://www.flickr.com/photo.gne?id={photo.flickr_id}",
+            "owner": photo.owner,
+            "label": photo.label,
+            "posted_at": np.datetime64(photo.posted_at, "s").astype(object).astimezone(),
+            "state": "stored",
+            "image_url": "file:///planted",
+            "file_key": str(n),
+            "sha256": f"{n:064x}",
+        }
+        for n, photo in enumerate(photos)
+    ]
+    told = dict.fromkeys(("count", "tiers"), 3) | {key: [] for key in ("cuts", "tier_labels")}
+    told |= dict.fromkeys(("name", "tie_rule", "split_rule", "salt", "fingerprint"), "planted")
+    told |= {"val": 0.3, "test": 0.0, "seed": SEED}
+    with catalogue.begin() as tx:
+        tx.execute(insert(Photo), rows)
+        members = [(n + 1, 1, side) for n, side in enumerate(split)]
+        dataset = datasets.create(tx, told, members)
+    found = []
+    for side in ("train", "val"):
+        with catalogue.read() as tx:
+            some = pairs.mine(tx, dataset, side, apart=apart, within="owner")
+            found.append(np.array([pair for part in some for pair in part]) - 1)
+    catalogue.close()
+    return Pairs(*found)
+
+
+def planted_data(folder: Path) -> Data:
+    photos = planted.plant(PHOTOS, OWNERS, SEED, RHO)
+    with ProcessPoolExecutor(2) as pool:
+        pixels = np.stack(list(pool.map(pixels_of, photos, chunksize=20)))
+    labels = np.array([photo.label for photo in photos])
+    owners = sorted({photo.owner for photo in photos})
+    unseen = set(np.random.default_rng(SEED).permutation(owners)[: round(0.3 * OWNERS)].tolist())
+    split = ["val" if photo.owner in unseen else "train" for photo in photos]
+    train, val = (np.flatnonzero(np.array(split) == side) for side in ("train", "val"))
+    cuts = tiers.fit_cuts(labels[train], 3)
+    tier = tiers.assign(labels, cuts)
+    means = [labels[train][tier[train] == t].mean() for t in (1, 2, 3)]
+    seen = pixels[train].reshape(-1, 3) / 255
+    return Data(
+        pixels=pixels,
+        targets=tier - 1,
+        train=train,
+        val=val,
+        mean=tuple(seen.mean(axis=0).tolist()),
+        std=tuple(seen.std(axis=0).tolist()),
+        labels=Labels(labels, cuts, tuple(map(float, means))),
+        pairs=mined(folder, photos, split, pairs.CLEARLY_APART * float(labels[train].std())),
+    )
+
+
+def figures(data: Data, tier: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    labels = data.labelled.values[data.val]
+    return {
+        "accuracy": float(np.mean(tier == data.targets[data.val] + 1)),
+        "spearman": float(stats.spearmanr(scores, labels).statistic),
+        # Kendall's tau is the share in the right order less the share in the wrong one.
+        "pairs": (1 + float(stats.kendalltau(scores, labels).statistic)) / 2,
+    }
+
+
+def by_colour(data: Data) -> dict[str, float]:
+    """Judge a logistic regression that knows the channels' means and deviations alone."""
+    known = np.hstack([data.pixels.mean(axis=(1, 2)), data.pixels.std(axis=(1, 2))])
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(known[data.train], data.targets[data.train] + 1)
+    shares = model.predict_proba(known[data.val])
+    return figures(data, shares.argmax(axis=1) + 1, shares @ np.array(data.labelled.tier_labels))
+
+
+def by_network(data: Data, objective: str, folder: Path) -> dict[str, float]:
+    options = {"arch": "resnet18", "weights": "none", "image_size": SIDE, "epochs": EPOCHS}
+    config = configure("default", len(data.train), objective=objective, seed=SEED, **options)
+    fit(config, data, folder, on_epoch=lambda _: None, on_progress=lambda _: None)
+    model, card = load(folder)
+    device = pick_device("auto")
+    (read,) = predict(place(model, device), [data.pixels[data.val]], card, device)
+    return figures(data, read.tiers, read.scores)
+
+
+def main() -> int:
+    best = {
+        "accuracy": planted.best_accuracy(RHO),
+        "spearman": planted.best_spearman(RHO),
+        "pairs": 0.5 + math.asin(RHO) / math.pi,
+    }
+    fine = True
+    with tempfile.TemporaryDirectory() as folder:
+        data = planted_data(Path(folder))
+        colour = by_colour(data)
+        for objective in ("classify", "rank", "regress"):
+            start = time.perf_counter()
+            found = by_network(data, objective, Path(folder) / objective)
+            ratio = found["accuracy"] / best["accuracy"]
+            beaten = all(found[name] > colour[name] for name in found)
+            ok = ratio >= FLOOR and beaten
+            fine &= ok
+            result = {"name": f"planted_{objective}", "ratio": round(ratio, 3), "floor": FLOOR}
+            result |= {"ok": ok, "beats_mean_colour": beaten}
+            for name in found:
+                shown = {"": found, "_best": best, "_by_colour": colour}
+                result |= {name + end: round(part[name], 3) for end, part in shown.items()}
+            counts = {"trained_on": len(data.train), "judged_on": len(data.val), "epochs": EPOCHS}
+            print(json.dumps(result | counts | {"seconds": round(time.perf_counter() - start)}))
+            sys.stdout.flush()
+    return 0 if fine else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
