@@ -4,10 +4,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint types check bench lock clean
+.PHONY: help demo test chaos lint types check bench reference lock clean
 
 help: ## list what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -47,6 +47,9 @@ bench: $(READY) ## measure every claim of speed; writes benchmarks/results.md
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --quiet
+
+reference: $(READY) ## make docs/reference from the code
+	$(BIN)/python docs/make_reference.py
 
 lock: $(READY) ## pin the newest versions that fit, with hashes; the images' are parts of the whole
 	$(LOCK) --all-extras --group dev --upgrade --output-file requirements.lock

@@ -236,6 +236,7 @@ class Rooms:
             self.catalogue,
             self.store,
             runs_folder=self.settings.data_dir / "runs",
+            packs_folder=self.settings.data_dir / "packs",
             run_id=run_id,
             device=self.settings.device,
         )
@@ -263,5 +264,6 @@ def open_rooms() -> Rooms:
 
     Commands log only what a person should see; workers call `logs.for_workers`.
     """
-    logs.for_commands()
+    if not logs.are_set():
+        logs.for_commands(colors=not settings_module.no_color())
     return Rooms(settings_module.load())

@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 
-def for_workers(level: str, secrets: Iterable[str], worker: str) -> None:
+def for_workers(level: str, secrets: Iterable[str], worker: str, *, colors: bool = True) -> None:
     """Log what a worker does, with its name; `level` is debug, info, warning or error.
 
     No line holds any of `secrets`. Of other libraries than Celery only warnings are logged.
@@ -29,7 +29,7 @@ def for_workers(level: str, secrets: Iterable[str], worker: str) -> None:
     last: list[Processor] = [
         structlog.processors.format_exc_info,
         _Masked(secrets),
-        _renderer(),
+        _renderer(colors=colors),
     ]
     _configure(level, [*shared, *last])
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -45,12 +45,17 @@ def for_workers(level: str, secrets: Iterable[str], worker: str) -> None:
     logging.captureWarnings(capture=True)
 
 
-def for_commands(level: str = "warning") -> None:
+def for_commands(level: str = "warning", *, colors: bool = True) -> None:
     """Log only warnings, in words: a command's own lines say the rest; more when asked to."""
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer(colors=colors and sys.stderr.isatty())
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     named = (structlog.contextvars.merge_contextvars, structlog.processors.add_log_level)
     _configure(level, [*named, stamp, renderer])
+
+
+def are_set() -> bool:
+    """Return whether it has been said in this process what to log (`-v` says so early)."""
+    return structlog.is_configured()
 
 
 class _Named:
@@ -85,11 +90,13 @@ class _Masked:
         return text
 
 
-def _renderer() -> Processor:
+def _renderer(*, colors: bool) -> Processor:
     if not sys.stderr.isatty():
         return structlog.processors.JSONRenderer()
     # Tracebacks are text already.
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
 
 
 def _configure(level: str, processors: list[Processor]) -> None:

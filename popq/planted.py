@@ -189,6 +189,16 @@ def best_spearman(rho: float = 0.9) -> float:
     return 6 / math.pi * math.asin(rho / 2)
 
 
+def best_pairwise_accuracy(rho: float = 0.9) -> float:
+    """Return how often truth orders two owners' photos as their scores do: 1/2 + asin(rho)/pi.
+
+    Both are normal, and so are the differences of two photos, with the same correlation. Photos
+    of one owner are ordered better, as they share half of the error's variance.
+    """
+    _check_rho(rho)
+    return 0.5 + math.asin(rho) / math.pi
+
+
 def _check_rho(rho: float) -> None:
     if not 0.0 <= rho <= 1.0:
         raise BadInput(f"rho is a correlation between 0 and 1, not {rho}.")

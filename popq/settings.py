@@ -224,6 +224,11 @@ def put(given: str) -> None:
     _FLAGS.add(variable)
 
 
+def no_color() -> bool:
+    """Return whether the environment asks for no colours: https://no-color.org."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def sources() -> dict[str, str]:
     """Return for every setting that is not at its default where its value comes from (`SOURCES`).
 

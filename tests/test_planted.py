@@ -5,10 +5,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.stats import spearmanr
 
 from popq.errors import BadInput
-from popq.planted import PlantedPhoto, best_accuracy, best_spearman, plant, render
+from popq.planted import (
+    PlantedPhoto,
+    best_accuracy,
+    best_pairwise_accuracy,
+    best_spearman,
+    plant,
+    render,
+)
 
 
 def pixels(photo):
@@ -107,6 +117,37 @@ def test_best_figures():
     # Two tiers: the probability that two correlated normals agree in sign.
     assert best_accuracy(0.9, 2) == pytest.approx(0.5 + np.arcsin(0.9) / np.pi, abs=1e-6)
     assert best_spearman(0.9) == pytest.approx(0.891, abs=0.001)
+    assert best_pairwise_accuracy(0.9) == pytest.approx(0.856, abs=0.001)
+    assert (best_spearman(1.0), best_pairwise_accuracy(1.0)) == pytest.approx((1, 1))
+    assert (best_spearman(0.0), best_pairwise_accuracy(0.0)) == (0, 0.5)
+
+
+@settings(max_examples=15)
+@given(rho=st.floats(0, 1), tiers=st.integers(2, 6), seed=st.integers(0, 10**6))
+def test_best_figures_are_what_many_draws_come_to(rho, tiers, seed):
+    rng = np.random.default_rng(seed)
+    truth, error = rng.standard_normal((2, 120_000))
+    score = rho * truth + np.sqrt(1 - rho**2) * error
+    assert spearmanr(truth, score).statistic == pytest.approx(best_spearman(rho), abs=0.015)
+    right = (truth[::2] < truth[1::2]) == (score[::2] < score[1::2])
+    assert right.mean() == pytest.approx(best_pairwise_accuracy(rho), abs=0.01)
+    # The best reader, learnt from one half: the commonest tier of photos of about this truth.
+    tier = np.digitize(score, np.quantile(score, np.arange(1, tiers) / tiers))
+    place = np.digitize(truth, np.quantile(truth, np.linspace(0, 1, 201)[1:-1]))
+    counts = np.zeros((200, tiers))
+    np.add.at(counts, (place[::2], tier[::2]), 1)
+    guess = counts.argmax(axis=1)[place[1::2]]
+    assert (guess == tier[1::2]).mean() == pytest.approx(best_accuracy(rho, tiers), abs=0.015)
+
+
+def test_the_planted_list_keeps_to_the_best_figures():
+    photos = plant(30_000, 3_000, seed=4, rho=0.8)
+    order = np.random.default_rng(1).permutation(len(photos))  # neighbours share an owner
+    truth = np.array([photo.truth for photo in photos])[order]
+    label = np.array([photo.label for photo in photos])[order]
+    assert spearmanr(truth, label).statistic == pytest.approx(best_spearman(0.8), abs=0.015)
+    right = (truth[::2] < truth[1::2]) == (label[::2] < label[1::2])
+    assert right.mean() == pytest.approx(best_pairwise_accuracy(0.8), abs=0.015)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,44 @@ import pytest
 from popq import settings
 from popq.errors import Misconfigured, without_password
 
-README = Path(__file__).parents[1] / "README.md"
+
+def test_the_example_sets_nothing_until_a_comment_is_taken_away():
+    Path("popq.toml").write_text(settings.example())
+    assert settings.sources() == {}
+    assert settings.load() == settings.Settings()
+    lines = [line.removeprefix("# ") for line in settings.example().splitlines() if " = " in line]
+    written = [line for line in lines if not line.endswith('""')]  # empty ones name what is unset
+    Path("popq.toml").write_text("\n".join(written))
+    loaded = settings.load()
+    assert len(settings.sources()) == len(written) > 10
+    assert loaded == settings.Settings()
 
 
-def test_the_readme_has_every_setting_with_its_default():
-    rows = re.findall(r"^\| `(POPQ_[A-Z_]+)` \| `?([^|`]*)`? \|", README.read_text(), re.MULTILINE)
-    defaults = {
-        f"POPQ_{name.upper()}": "" if field.default is None else str(field.default)
-        for name, field in settings.Settings.model_fields.items()
-    }
-    assert {name: value.strip() for name, value in rows} == defaults
+@pytest.mark.parametrize("name", ["max-tries", "MAX_TRIES", "POPQ_MAX_TRIES"])
+def test_a_flag_is_known_by_any_spelling_of_its_name(monkeypatch, name):
+    monkeypatch.setenv("POPQ_MAX_TRIES", "9")
+    settings.put(f"{name}=2")
+    assert settings.load().max_tries == 2
+    assert settings.sources() == {"POPQ_MAX_TRIES": "flag"}
+
+
+def test_an_unknown_flag_names_the_nearest_setting():
+    with pytest.raises(Misconfigured, match="did you mean POPQ_MAX_TRIES"):
+        settings.put("max_trys=2")
+
+
+def test_a_wrong_value_is_told_with_where_it_stands():
+    Path("popq.toml").write_text("max_tries = 0")
+    with pytest.raises(Misconfigured, match=r"POPQ_MAX_TRIES \(popq\.toml\)"):
+        settings.load()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[max_tries]\nx = 1", b"max_tries = ["])
+def test_a_file_that_is_no_settings_is_an_error_of_one_line(content):
+    Path("popq.toml").write_bytes(content)
+    with pytest.raises(Misconfigured, match=r"popq\.toml") as told:
+        settings.load()
+    assert "\n" not in str(told.value).strip()
 
 
 def test_keys_may_be_several_and_a_secret_may_be_missing(monkeypatch):

@@ -222,6 +222,23 @@ def drift(tx: Tx, dataset: int) -> tuple[int, int]:
     return int(new), int(relabelled)
 
 
+def member_ids(tx: Tx, dataset: int) -> list[int]:
+    """Return the members' photo ids in order: the rows of the data set's pack."""
+    query = select(Member.photo_id).where(Member.dataset_id == dataset)
+    found: list[int] = []
+    for rows in bulk_select(tx, query.order_by(Member.photo_id), _READ):
+        found.extend(row[0] for row in rows)
+    return found
+
+
+def file_keys(tx: Tx, dataset: int, lo: int, hi: int) -> dict[int, str]:
+    """Return the files that the members from photo `lo` to `hi` were frozen with, by photo."""
+    query = select(Member.photo_id, Member.file_key).where(
+        Member.dataset_id == dataset, Member.photo_id.between(lo, hi)
+    )
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
 def members(tx: Tx, dataset: int) -> list[MemberRow]:
     """Return the members by photo id: row i here is row i of the data set's pack."""
     columns = (Member.photo_id, Photo.flickr_id, Photo.owner, Member.label, Member.tier)

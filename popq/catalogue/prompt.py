@@ -15,11 +15,10 @@ def prompt(catalogue: Catalogue) -> tuple[list[str], dict[str, str]]:
     """
     if catalogue.path is not None:
         return ["sqlite3", "-readonly", "-header", "-cmd", ".timeout 5000", str(catalogue.path)], {}
-    url = catalogue.url.set(drivername="postgresql")
-    given = url.query.get("options", "")
-    options = f"{given if isinstance(given, str) else ' '.join(given)} {_READ_ONLY}".strip()
-    url = url.update_query_dict({"options": options, "application_name": "popq sql"})
-    secret = {} if url.password is None else {"PGPASSWORD": url.password}
-    # `set` takes None for "leave it"; an empty password is left out of the text.
-    bare = url._replace(password=None).render_as_string(hide_password=False)
-    return ["psql", bare], secret
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 - the driver, an extra
+
+    _, asked = catalogue.url.get_dialect()().create_connect_args(catalogue.url)
+    password = asked.pop("password", None)
+    asked["options"] = f"{asked.get('options', '')} {_READ_ONLY}".strip()
+    bare = make_conninfo(application_name="popq sql", **asked)
+    return ["psql", bare], {} if password is None else {"PGPASSWORD": password}

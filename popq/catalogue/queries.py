@@ -27,6 +27,13 @@ def photos_by_state(tx: Tx) -> dict[str, int]:
     return {str(state): counted.get(state, 0) for state in PhotoState}
 
 
+def mean_bytes(tx: Tx) -> int | None:
+    """Return the mean size of a stored photo's file; None where none is stored."""
+    mean = tx.execute(select(func.avg(Photo.bytes)).where(Photo.state == PhotoState.STORED))
+    found = mean.scalar()
+    return None if found is None else round(float(found))
+
+
 def reasons(tx: Tx) -> dict[str, int]:
     """Return the number of photos by the reason for which they left."""
     query = select(Photo.reason, func.count()).where(Photo.reason.is_not(None))

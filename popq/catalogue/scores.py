@@ -69,14 +69,14 @@ def record(tx: Tx, run: int, scored: Sequence[Scored], origin: Origin | None = N
         return _record_many(tx, run, scored, whence, conflict)
     each = f"{_INTO} {_ONE} {conflict}"
     rows = [
-        (run, whence.job, whence.code, row.photo, row.score, row.tier, shares, row.photo)
-        for row, shares in ((row, _json(row.probabilities)) for row in scored)
+        (run, whence.job, whence.code, row.photo, row.score, row.tier, _json(row), row.photo)
+        for row in scored
     ]
     return int(tx.exec_driver_sql(each, rows).rowcount)
 
 
-def _json(probabilities: list[float] | None) -> str | None:
-    return None if probabilities is None else json.dumps(probabilities)
+def _json(row: Scored) -> str | None:
+    return None if row.probabilities is None else json.dumps(row.probabilities)
 
 
 def _record_many(tx: Tx, run: int, scored: Sequence[Scored], whence: Origin, conflict: str) -> int:

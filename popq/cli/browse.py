@@ -37,13 +37,7 @@ def browse_command(file: Path | None, port: int) -> None:
     if importlib.util.find_spec("datasette") is None:
         raise Misconfigured("Datasette is not installed; pip install 'popq[browse]'.")
     if file is None:
-        with open_rooms() as rooms, rooms.catalogue.read():
-            found = rooms.catalogue.path
-        if found is None:
-            message = "The catalogue is in PostgreSQL, which Datasette does not read"
-            raise BadInput(
-                f"{message}: `popq export catalogue -o copy.db`, then `popq browse copy.db`."
-            )
+        found = _catalogue()
         files = [str(found)]
     else:
         # Nobody writes to a copy, so it can be read without a lock.
@@ -58,6 +52,17 @@ def browse_command(file: Path | None, port: int) -> None:
         options += ["--setting", "sql_time_limit_ms", str(QUERY_MS)]
         options += ["--setting", "allow_download", "off"]
         datasette.main(["serve", *files, *options], standalone_mode=False)
+
+
+def _catalogue() -> Path:
+    with open_rooms() as rooms:
+        if rooms.catalogue.path is None:
+            message = "The catalogue is in PostgreSQL, which Datasette does not read"
+            raise BadInput(
+                f"{message}: `popq export catalogue -o copy.db`, then `popq browse copy.db`."
+            )
+        with rooms.catalogue.read():  # says what is wrong if there is none
+            return rooms.catalogue.path
 
 
 def _metadata(database: str) -> dict[str, Any]:

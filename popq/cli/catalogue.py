@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from popq import api
+from popq import api, settings
 from popq.bootstrap import open_rooms
 from popq.catalogue import queries
 from popq.cli import show
@@ -22,15 +22,32 @@ def init_command(as_json: bool) -> None:
     """Make the catalogue, or bring it to this version of popq.
 
     Safe to run at any time: a catalogue that is up to date is left as it is. Where it is:
-    POPQ_DATABASE_URL, by default popq-data/popq.db (SQLite) in this folder.
+    POPQ_DATABASE_URL, by default popq-data/popq.db (SQLite) in this folder. Also writes a
+    popq.toml with every setting as a comment, where there is none.
     """
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, show.patience("Making the catalogue"):
         made = api.init(rooms)
+    made["settings"] = _write_example()
     if as_json:
         show.data(made)
         return
     verb = "is up to date" if made["before"] == made["version"] else "is ready"
     click.echo(f"The catalogue {made['catalogue']} {verb} (version {made['version']}).")
+    if made["settings"] is not None:
+        show.note(f"{made['settings']} is written: every setting, as a comment to change.")
+
+
+def _write_example() -> str | None:
+    """Write a popq.toml of comments where there is none; return its name if that was done."""
+    try:
+        with Path(settings.TOML).open("x", encoding="utf-8") as file:
+            file.write(settings.example())
+    except FileExistsError:
+        return None
+    except OSError as error:  # a container's folder, say: the settings come from elsewhere then
+        show.note(f"{settings.TOML} is not written: {error.strerror}.")
+        return None
+    return settings.TOML
 
 
 @click.command()

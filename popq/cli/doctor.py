@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import textwrap
+from typing import Any, Final
 
 import click
 
 from popq import doctor
 from popq.bootstrap import open_rooms
 from popq.cli import show
+
+COLOURS: Final = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
 
 @click.command()
@@ -18,33 +22,49 @@ from popq.cli import show
 )
 @show.json_option
 def doctor_command(whole: bool, repair: bool, as_json: bool) -> None:
-    """Check database, broker, store, key and torch, and show the effective settings.
+    """Check database, broker, workers, key, hosts, store, disk, GPU and clock; show the settings.
 
-    Exits with 3 if something that is set does not work, and with 1 if a photo's file is missing
-    from the store. Secrets are masked. Files that belong to no photo are reported and left alone.
+    Each line is ok, a warning, or wrong with what to do. Exits with 3 if something that is set
+    cannot work, with 4 if all that is wrong is a service that does not answer, and with 1 if a
+    photo's file is missing from the store. Secrets are masked. Files that belong to no photo are
+    reported and left alone.
     """
     if repair and not whole:
         raise click.UsageError("--repair goes with --store.")
     with open_rooms() as rooms:
-        checks = doctor.check(rooms)
+        with show.patience("Looking"):
+            checks = doctor.check(rooms)
         wrong = {row["name"] for row in checks if row["state"] == "wrong"}
         can = whole and not wrong & {"database", "store"}
-        stock = doctor.check_store(rooms, repair=repair) if can else None
+        with show.patience("Comparing catalogue and store"):
+            stock = doctor.check_store(rooms, repair=repair) if can else None
         settings = rooms.settings.masked()
     if as_json:
         show.data({"checks": checks, "settings": settings} | ({"stock": stock} if stock else {}))
     else:
         for row in checks:
-            click.echo(f"{row['state']:<8} {row['name']:<9} {row['message']}")
+            _say(row)
         if stock:
             _tell(stock)
-        click.echo("\nsettings (environment, .env or popq.toml)")
+        click.echo("\nsettings (`popq config show` says where each comes from)")
         for name, value in settings.items():
             click.echo(f"  {name:<28} {value}")
     if wrong:
-        raise SystemExit(3)
+        raise SystemExit(min(row["status"] for row in checks if row["status"]))
     if stock and stock["missing"] > stock["moved"]:
         raise SystemExit(1)
+
+
+def _say(row: dict[str, Any]) -> None:
+    """Print one check; what it says hangs below itself."""
+    head = f"{row['state']:<8} {row['name']:<11}"
+    size = max(show.width() - len(head), 40) if sys.stdout.isatty() else len(row["message"])
+    first, *rest = textwrap.wrap(
+        row["message"], size, break_long_words=False, break_on_hyphens=False
+    )
+    click.echo(click.style(f"{row['state']:<8}", fg=COLOURS[row["state"]]) + head[8:] + first)
+    for line in rest:
+        click.echo(" " * len(head) + line)
 
 
 def _tell(stock: dict[str, Any]) -> None:

@@ -34,8 +34,8 @@ def table(rows: Sequence[dict[str, Any]]) -> None:
         line = f"{row['id']:>4}  {name:<{_NAME}} {row['state']:<8} {best:>4} "
         click.echo((line + _key_metrics(row)).rstrip())
     click.echo(
-        "right: share put into the right tier; blind: the best predictor that sees no pixel;\n"
-        "kappa: weighted; rho: Spearman's; pairs: of two photos the better one scores higher."
+        "right: share put into the right tier; blind: by the best that sees no pixel;\n"
+        "kappa: weighted; rho: Spearman's; pairs: share of pairs that it orders rightly."
     )
 
 

@@ -68,7 +68,8 @@ def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str
 
 
 def _columns(row: dict[str, Any]) -> dict[str, Any]:
-    shares = {f"p{tier}": share for tier, share in enumerate(row["probabilities"] or [], start=1)}
+    likely = row["probabilities"] or ()
+    shares = {f"p{tier}": share for tier, share in enumerate(likely, start=1)}
     return {"picture": row["picture"], "score": row["score"], "tier": row["tier"], **shares}
 
 

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import click
+
+from popq.cli.voice import VOICE
 
 #: The option of every command that prints data.
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON on stdout.")
 
 #: The largest number that a database keeps.
 BIGGEST: Final = 2**63 - 1
+#: Columns of a line where there is no terminal that says so.
+WIDTH: Final = 80
+#: A table's columns are cut down to so many characters, if it does not fit else.
+NARROW: Final = 8
+#: What takes longer than so many seconds says that it is still at work.
+PATIENCE_S: Final = 2.0
 #: Seconds between two lines of progress where lines cannot be overwritten.
 QUIET_S: Final = 5.0
 #: Below ten a minute, a rate is told by the hour.
@@ -27,20 +39,65 @@ def data(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on stderr, where it does not disturb data."""
-    click.echo(text, err=True)
+    """Print a remark on stderr, where it does not disturb data; `--quiet` leaves it out."""
+    if not VOICE.quiet:
+        click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr, however quiet the command is."""
+    click.echo(f"{click.style('warning', fg='yellow')}: {text}", err=True)
+
+
+def width() -> int:
+    """Return how many columns a line has: the terminal's, or 80 without one."""
+    return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], empty: str) -> None:
-    """Print rows as aligned columns, or what it means that there are none."""
+    """Print rows as aligned columns that fit the terminal, or what it means that there are none.
+
+    The last column takes more lines where it must, the others are cut; `--json` has all of it.
+    """
     if not rows:
         click.echo(empty)
         return
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
-    widths = [max(len(name), *(len(r[i]) for r in cells)) for i, name in enumerate(columns)]
-    for line in [list(columns), *cells]:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+    numbers = [_is_number(row.get(name) for row in rows) for name in columns]
+    widths = _fit([max(map(len, column)) for column in zip(columns, *cells, strict=True)])
+    for number, line in enumerate([list(columns), *cells]):
+        last = textwrap.wrap(line[-1], widths[-1], break_on_hyphens=False) or [""]
+        shown = [
+            (_cut(cell, size).rjust if right else _cut(cell, size).ljust)(size)
+            for cell, size, right in zip([*line[:-1], last[0]], widths, numbers, strict=True)
+        ]
+        text = "  ".join(shown).rstrip()
+        click.echo(click.style(text, bold=True) if number == 0 else text)
+        for more in last[1:]:
+            click.echo(" " * (sum(widths[:-1]) + 2 * len(widths[:-1])) + more)
+
+
+def _is_number(values: Iterator[Any]) -> bool:
+    there = [value for value in values if value is not None]
+    return bool(there) and all(type(value) in {int, float} for value in there)
+
+
+def _fit(widths: list[int]) -> list[int]:
+    """Return widths that fit one line: first the last column gives way, then the widest others."""
+    widths, room = list(widths), width() - 2 * (len(widths) - 1)
+    widths[-1] = (
+        max(min(widths[-1], 2 * NARROW), room - sum(widths[:-1]))
+        if (sum(widths) > room)
+        else widths[-1]
+    )
+    while sum(widths) > room and max(widths[:-1], default=0) > NARROW:
+        widest = widths.index(max(widths[:-1]))
+        widths[widest] -= 1
+    return widths
+
+
+def _cut(cell: str, size: int) -> str:
+    return cell if len(cell) <= size else f"{cell[: size - 1]}…"
 
 
 def _cell(value: Any) -> str:
@@ -48,7 +105,8 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    # What hosts and lists said may hold anything, which a terminal would obey.
+    return "".join(char if char.isprintable() else " " for char in str(value))
 
 
 class OrNumber(click.Group):
@@ -72,6 +130,8 @@ class Ticker:
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Tell that `done` of `total` is done in a phase; total 0 when that is not known."""
+        if VOICE.quiet:
+            return
         now = time.monotonic()
         new = phase != self._phase
         if new:
@@ -86,13 +146,26 @@ class Ticker:
         self._say(self._line(done, total, now - self._began))
 
     def _line(self, done: int, total: int, seconds: float) -> str:
-        if not total:
+        if not (total or done):
             return self._phase
-        line = f"{self._phase}: {done:,} of {total:,}"
-        if done and seconds > 1:
-            left = (total - done) * seconds / done
-            line += f", {done / seconds:.1f}/s, {left:.0f} s left" if done < total else ""
+        line = f"{self._phase}: {done:,}" + (f" of {total:,}" if total else "")
+        if done and seconds > 1 and (not total or done < total):
+            line += f", {done / seconds:,.1f}/s"
+            line += f", {duration((total - done) * seconds / done)} left" if total else ""
         return line
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has been told yet."""
+        return not self._phase
+
+    def busy(self, what: str, seconds: float) -> None:
+        """Tell that something without parts to count goes on, and for how long."""
+        now = time.monotonic()
+        if VOICE.quiet or (self._phase and not self._tty and now - self._spoke < QUIET_S):
+            return
+        self._phase, self._spoke = what, now
+        self._say(f"{what}: {duration(seconds)}")
 
     def _say(self, line: str) -> None:
         click.echo(f"\r\x1b[2K{line}" if self._tty else line, err=True, nl=not self._tty)
@@ -103,6 +176,25 @@ class Ticker:
         if self._open:
             click.echo(err=True)
             self._open = False
+
+
+@contextmanager
+def patience(what: str) -> Iterator[None]:
+    """Say what goes on, and for how long it has, while the block takes more than two seconds."""
+    ended, ticker, began = threading.Event(), Ticker(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(PATIENCE_S if ticker.silent else 0.5):
+            ticker.busy(what, time.monotonic() - began)
+
+    teller = threading.Thread(target=tell, name="patience", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
+        ticker.close()
 
 
 def duration(seconds: float) -> str:

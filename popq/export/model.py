@@ -34,10 +34,10 @@ def save(rooms: Rooms, run_id: int, target: Path, *, onnx: bool) -> dict[str, An
     found = stage.open_run(rooms.catalogue, rooms.settings.data_dir / "runs", run_id)
     model, card, run, dataset = found
     with whole_folder(target) as scratch:
-        exported.write(scratch, model, card, dataset.tier_labels, _about(run, dataset))
+        exported.write(scratch, model, card, _about(run, dataset))
         furthest = None
         if onnx:
-            furthest = exported.write_onnx(scratch, model, card, dataset.tier_labels)
+            furthest = exported.write_onnx(scratch, model, card)
         files = {path.name: path.stat().st_size for path in sorted(scratch.iterdir())}
     return {"export": str(target), "run": run_id, "files": files, "onnx_differs_by": furthest}
 

@@ -67,6 +67,11 @@ class Store:
     def __str__(self) -> str:
         return self._shown
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the files lie in; None for a store that is no disk's."""
+        return self._folder
+
     def put(self, data: bytes, key: str) -> None:
         """Keep `data` under `key`, once: a file of the same size that is there is left."""
         with self._naming(key):

@@ -5,7 +5,8 @@
     model.onnx          crops (B, S, S, 3) uint8 to scores (B,) and probabilities (B, tiers)
 
 The graph begins after decoding, cropping and resizing, which card.json describes in words, and does
-all the rest: normalising, the network, probabilities, score.
+all the rest: normalising, the network, probabilities, score. A network that was not trained to
+classify has no probabilities; its tiers are where the scores lie between the card's `scale.cuts`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
 
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
@@ -33,19 +33,19 @@ from popq.learn.predict import Card
 #: The version of a card's shape.
 FORMAT: Final = 1
 WEIGHTS, CARD, GRAPH = "model.safetensors", "card.json", "model.onnx"
-#: What a score is, by objective.
-_SCORE: Final = {
-    "classify": "the mean of tier_labels, weighted by the probabilities; in the labels' unit",
-    "regress": "the output times scale.std plus scale.mean; in the labels' unit",
-    "rank": "the output; it orders photos and has no unit, scale.cuts divide it into tiers",
-}
 #: How far the graph's scores and probabilities may be from the network's.
 TOLERANCE: Final = 1e-4
 
 
-def write(
-    folder: Path, model: nn.Module, card: Card, tier_labels: list[float], about: dict[str, Any]
-) -> None:
+#: What a score is, by what the network was trained for.
+_SCORES: Final = {
+    "classify": "the mean of scale.tier_labels, weighted by the probabilities; in the labels' unit",
+    "regress": "the label that the network expects, in its unit",
+    "rank": "an order alone: it has no unit and no zero",
+}
+
+
+def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> None:
     """Write weights and card into an empty folder; `about` goes into the card as it is."""
     config = card.config
     square, seen = f"{PACK_SIDE}x{PACK_SIDE}", f"{config.image_size}x{config.image_size}"
@@ -66,9 +66,8 @@ def write(
             "mean": list(card.mean),
             "std": list(card.std),
         },
-        "tier_labels": list(tier_labels),
         "scale": card.scale.to_json(),
-        "score": _SCORE[config.objective],
+        "score": _SCORES[config.objective],
         **about,
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
@@ -76,8 +75,8 @@ def write(
     _write(folder / CARD, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def read(folder: Path) -> tuple[nn.Module, Card, list[float]]:
-    """Return an exported network (on the CPU, in eval mode), its card, and its tiers' mean labels.
+def read(folder: Path) -> tuple[nn.Module, Card]:
+    """Return an exported network (on the CPU, in eval mode) and its card.
 
     Raises `BadInput` when the folder holds none, or of another version.
     """
@@ -93,17 +92,16 @@ def read(folder: Path) -> tuple[nn.Module, Card, list[float]]:
     try:
         config = Config.from_json(told["config"])
         seen = told["preprocessing"]
-        labels = [float(label) for label in told["tier_labels"]]
         scale = Scale.from_json(told["scale"])
         needed = objective(config.objective, scale).outputs(config.outputs)
         model = build(config.arch, needed, "none")
         model.load_state_dict(weights)
         mean, std = tuple(seen["mean"]), tuple(seen["std"])
-        sha256 = str(told["checkpoint_sha256"])
-        card = Card(config, scale, mean, std, int(told["epoch"]), sha256)
+        epoch, sha256 = int(told["epoch"]), str(told["checkpoint_sha256"])
+        card = Card(config, scale, mean, std, epoch, sha256)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{folder} is not whole ({error}); export the model again.") from error
-    return model.eval(), card, labels
+    return model.eval(), card
 
 
 def check_onnx() -> None:
@@ -113,16 +111,12 @@ def check_onnx() -> None:
             raise Misconfigured(f"ONNX needs {name}, not installed; pip install 'popq[onnx]'.")
 
 
-def write_onnx(folder: Path, model: nn.Module, card: Card, tier_labels: list[float]) -> float:
+def write_onnx(folder: Path, model: nn.Module, card: Card) -> float:
     """Write the graph and run it beside the network; return the largest difference of a score.
 
-    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`, `BadInput` for
-    a network that gives no probabilities.
+    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`.
     """
-    if card.config.objective != "classify":
-        message = f"A network trained to {card.config.objective} gives no probabilities"
-        raise BadInput(f"{message}, which the graph has; export it without --onnx.")
-    whole = _Whole(model.float().cpu(), card, tier_labels).eval()
+    whole = _Whole(model.float().cpu(), card).eval()
     size = card.config.image_size
     rng = np.random.default_rng(0)
     crops = rng.integers(0, 256, (4, size, size, 3), dtype=np.uint8)
@@ -133,7 +127,7 @@ def write_onnx(folder: Path, model: nn.Module, card: Card, tier_labels: list[flo
             whole,
             (torch.from_numpy(crops),),
             input_names=["crops"],
-            output_names=["scores", "probabilities"],
+            output_names=["scores", "probabilities"][: 1 + whole.classifies],
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             dynamo=True,
             verbose=False,
@@ -151,20 +145,32 @@ class _Whole(nn.Module):
     std: Tensor
     labels: Tensor
 
-    def __init__(self, model: nn.Module, card: Card, tier_labels: list[float]) -> None:
+    def __init__(self, model: nn.Module, card: Card) -> None:
         super().__init__()
         self.model = model
+        self.aim = objective(card.config.objective, card.scale)
+        self.classifies = card.config.objective == "classify"
+        ranks = card.config.objective == "rank"
+        self._unit = (1.0, 0.0) if ranks else (card.scale.std, card.scale.mean)
         self.register_buffer("mean", torch.tensor(card.mean) * 255)
         self.register_buffer("std", torch.tensor(card.std) * 255)
-        self.register_buffer("labels", torch.tensor(tier_labels, dtype=torch.float32))
+        self.register_buffer("labels", torch.tensor(card.scale.tier_labels))
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, crops: Tensor) -> Tensor:
         images = ((crops.float() - self.mean) / self.std).permute(0, 3, 1, 2)
-        probabilities = functional.softmax(self.model(images), dim=1)
+        found: Tensor = self.model(images)
+        return found
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
+        found = self.outputs(crops)
+        if not self.classifies:
+            return (found[:, 0] * self._unit[0] + self._unit[1],)
+        probabilities = found.softmax(dim=1)
         return probabilities @ self.labels, probabilities
 
 
-def _compare(graph: Path, whole: nn.Module, rng: np.random.Generator) -> float:
+def _compare(graph: Path, whole: _Whole, rng: np.random.Generator) -> float:
+    """Return how far the graph's numbers are from what popq itself reads off the network."""
     import onnxruntime  # noqa: PLC0415 - an extra
 
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
@@ -173,10 +179,10 @@ def _compare(graph: Path, whole: nn.Module, rng: np.random.Generator) -> float:
     for photos in (1, 5):
         crops = rng.integers(0, 256, (photos, size, size, 3), dtype=np.uint8)
         with torch.inference_mode():
-            ours = whole(torch.from_numpy(crops))
-        theirs = session.run(None, {"crops": crops})
-        for a, b in zip(ours, theirs, strict=True):
-            furthest = max(furthest, float(np.abs(a.numpy() - b).max()))
+            reading = whole.aim.read(whole.outputs(torch.from_numpy(crops)))
+        ours = [part for part in (reading.scores, reading.probabilities) if part is not None]
+        for a, b in zip(ours, session.run(None, {"crops": crops}), strict=True):
+            furthest = max(furthest, float(np.abs(a - b).max()))
     if furthest > TOLERANCE:
         message = f"The ONNX graph differs from the network by {furthest:.2g}"
         raise PopqError(f"{message} (at most {TOLERANCE:g} is allowed), so it is not exported.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,8 +32,9 @@ class Prediction:
     """What the network says of one picture.
 
     `score` is in the unit of the labels that it was trained on (log2 views for the Social Media
-    Prediction list), of a ranking's only an order; `tier` counts from 1 (the least popular);
-    `probabilities` has one for each tier and sums to 1, None where the objective gives none.
+    Prediction list), but without a unit where it was trained to rank; `tier` counts from 1 (the
+    least popular), `probabilities` has one for each tier and sums to 1, or is None where the
+    network was not trained to classify.
     """
 
     score: float
@@ -52,12 +53,8 @@ class Refused(Generic[Picture]):
 class Scorer:
     """A network ready to score; any number of calls, one at a time."""
 
-    def __init__(
-        self, model: nn.Module, card: Card, tier_labels: Sequence[float], device: torch.device
-    ) -> None:
-        """`tier_labels` are the tiers' mean training labels: what scores are made of."""
+    def __init__(self, model: nn.Module, card: Card, device: torch.device) -> None:
         self.card = card
-        self.tier_labels = np.array(tier_labels)
         self._model = place(model, device)
         self._device = device
 
@@ -92,16 +89,16 @@ class Scorer:
                 yield crops
 
         for reading in predict(self._model, pixels(), self.card, self._device):
-            good = iter(_said(reading))
+            good = _said(reading)
             for refused in waiting.popleft():
                 yield next(good) if refused is None else refused
 
 
 def _said(reading: Reading) -> Iterator[Prediction]:
-    for row, (score, tier) in enumerate(zip(reading.scores, reading.tiers, strict=True)):
-        shares = None if reading.probabilities is None else reading.probabilities[row]
-        rounded = None if shares is None else [round(float(p), 6) for p in shares]
-        yield Prediction(float(score), int(tier), rounded)
+    for at, (score, tier) in enumerate(zip(reading.scores, reading.tiers, strict=True)):
+        shares = reading.probabilities
+        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
+        yield Prediction(float(score), int(tier), likely)
 
 
 def read(picture: Path | str | Image.Image) -> Image.Image:

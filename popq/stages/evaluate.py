@@ -28,13 +28,15 @@ def evaluate(catalogue: Catalogue, run: int, file: Path | None) -> dict[str, Any
     The scores are those of a submission (`popularity_score` by `post_id`, JSON or CSV), or without
     a file those that the run wrote. Returns `n`, `spearman` and `mae` over the splits that training
     has not seen and for each split, how many photos of the unseen splits have no score, and how
-    many scores are of no photo of the set. Raises `BadInput` for a file that is no submission, and
-    when no score is of a photo of the set.
+    many scores are of no photo of the set. Scores of a run that ranks have no unit, and so no
+    `mae`. Raises `BadInput` for a file that is no submission, and when no score is of a photo of
+    the set.
     """
     given = None if file is None else read_submission(file)
     with catalogue.read() as tx:
         row = runs.get(tx, run)
         found = _ours(tx, run) if given is None else given
+        unit = given is not None or row.config.get("objective") != "rank"
         labels, scores, splits, used = [], [], [], set()
         missing = 0
         for about in _members(tx, row.dataset_id):
@@ -55,20 +57,20 @@ def evaluate(catalogue: Catalogue, run: int, file: Path | None) -> dict[str, Any
         "scores": "the run's own" if file is None else str(file),
         "missing": missing,
         "unknown": len(found) - len(used),
-        **_judged(np.array(labels), np.array(scores), np.array(splits)),
+        **_judged(np.array(labels), np.array(scores), np.array(splits), unit=unit),
     }
 
 
-def _judged(labels: Any, scores: Any, splits: Any) -> dict[str, Any]:
-    by_split = {}
-    for split in ("train", *_UNSEEN):
-        here = splits == split
-        if here.any():
-            by_split[split] = metrics.agreement(labels[here], scores[here])
-    unseen = np.isin(splits, _UNSEEN)
-    nothing = {"n": 0, "spearman": None, "mae": None}
-    judged = metrics.agreement(labels[unseen], scores[unseen]) if unseen.any() else nothing
-    return {**judged, "by_split": by_split}
+def _judged(labels: Any, scores: Any, splits: Any, *, unit: bool) -> dict[str, Any]:
+    def judge(here: Any) -> dict[str, Any]:
+        if not here.any():
+            return {"n": 0, "spearman": None, "mae": None}
+        judged = metrics.agreement(labels[here], scores[here])
+        return judged if unit else {**judged, "mae": None}
+
+    there = {split: splits == split for split in ("train", *_UNSEEN)}
+    by_split = {split: judge(here) for split, here in there.items() if here.any()}
+    return {**judge(np.isin(splits, _UNSEEN)), "by_split": by_split}
 
 
 def _ours(tx: Tx, run: int) -> dict[str, float]:

@@ -45,14 +45,14 @@ def open_run(catalogue: Catalogue, runs_folder: Path, run_id: int) -> tuple[Any,
 
 def load_run(catalogue: Catalogue, runs_folder: Path, run_id: int, device: str) -> Scorer:
     """Return a scorer with a run's best weights; raises as `open_run`."""
-    model, card, _, dataset = open_run(catalogue, runs_folder, run_id)
-    return Scorer(model, card, dataset.tier_labels, pick_device(device))
+    model, card, _, _ = open_run(catalogue, runs_folder, run_id)
+    return Scorer(model, card, pick_device(device))
 
 
 def load_exported(folder: Path, device: str) -> Scorer:
     """Return a scorer with an exported model; `BadInput` when the folder holds none."""
-    model, card, tier_labels = exported.read(folder)
-    return Scorer(model, card, tier_labels, pick_device(device))
+    model, card = exported.read(folder)
+    return Scorer(model, card, pick_device(device))
 
 
 def sources(given: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -16,13 +16,13 @@ from popq.catalogue.db import Catalogue
 from popq.catalogue.scores import Scored
 from popq.catalogue.states import PhotoState
 from popq.errors import Outcome, Permanent, Transient
-from popq.images import decode
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
 from popq.learn.objectives import Reading
 from popq.learn.predict import predict
 from popq.stages.batch import Result
 from popq.stages.permits import Permits
+from popq.stages.pixels import Pixels
 from popq.stages.predict import open_run
 
 #: Photos decoded and predicted together (12 MB of pixels).
@@ -40,15 +40,22 @@ class Score:
     batch_size = 2000
 
     def __init__(
-        self, catalogue: Catalogue, store: Store, *, runs_folder: Path, run_id: int, device: str
+        self,
+        catalogue: Catalogue,
+        store: Store,
+        *,
+        runs_folder: Path,
+        packs_folder: Path,
+        run_id: int,
+        device: str,
     ) -> None:
         """Load the run's best weights.
 
         Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
         """
         self.rates: dict[str, float] = {}
-        opened = open_run(catalogue, runs_folder, run_id)
-        self._model, self._card, _, _ = opened
+        self._model, self._card, _, dataset = open_run(catalogue, runs_folder, run_id)
+        self._pixels = Pixels(catalogue, store, packs_folder, dataset)
         self._device = pick_device(device)
         place(self._model, self._device)
         self._store = store
@@ -58,7 +65,8 @@ class Score:
         del permits  # the store is ours: nobody throttles it
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
-        batches = self._batches(photos, chunks, refused)
+        rows = self._pixels.rows(photos)
+        batches = self._batches(photos, rows, chunks, refused)
         for reading in predict(self._model, batches, self._card, self._device):
             yield from _scored(chunks.popleft(), reading)
             while refused:
@@ -68,16 +76,17 @@ class Score:
     def _batches(
         self,
         photos: Sequence[WorkPhoto],
+        rows: Mapping[int, int],
         chunks: deque[list[WorkPhoto]],
         refused: deque[Result],
     ) -> Iterator[npt.NDArray[np.uint8]]:
         """Yield the pixels of the readable photos, noting in `chunks` whose they are."""
         with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
             parts = [photos[at : at + TOGETHER] for at in range(0, len(photos), TOGETHER)]
-            decoded = deque(pool.submit(self._decode, part) for part in parts[:1])
+            decoded = deque(pool.submit(self._decode, part, rows) for part in parts[:1])
             for following in [*parts[1:], None]:
                 if following is not None:
-                    decoded.append(pool.submit(self._decode, following))
+                    decoded.append(pool.submit(self._decode, following, rows))
                 readable, pixels, bad = decoded.popleft().result()
                 refused.extend(bad)
                 if readable:
@@ -85,13 +94,12 @@ class Score:
                     yield np.stack(pixels)
 
     def _decode(
-        self, photos: Sequence[WorkPhoto]
+        self, photos: Sequence[WorkPhoto], rows: Mapping[int, int]
     ) -> tuple[list[WorkPhoto], list[npt.NDArray[np.uint8]], list[Result]]:
         readable, pixels, bad = [], [], []
         for photo in photos:
             try:
-                with self._store.open(str(photo.file_key)) as file:
-                    pixels.append(np.asarray(decode.crop(decode.decode(file).image)))
+                pixels.append(self._pixels.crop(photo, rows.get(photo.id)))
                 readable.append(photo)
             except (Permanent, Transient) as error:
                 bad.append(self._refused(photo, error))

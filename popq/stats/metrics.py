@@ -78,8 +78,7 @@ def predictions(
     for which in (truth, predicted):
         if which.min() < 1 or which.max() > tiers:
             raise BadInput(f"tiers {which.min()} to {which.max()} where there are {tiers}")
-    if not (np.all(np.isfinite(labels)) and np.all(np.isfinite(scores))):
-        raise BadInput("labels and scores must be finite numbers")
+    _check_finite(labels, scores)
     return Predictions(
         truth=truth.astype(np.int64),
         predicted=predicted.astype(np.int64),
@@ -89,6 +88,11 @@ def predictions(
         probabilities=None if probabilities is None else _shares(probabilities, (n, tiers)),
         unit=unit,
     )
+
+
+def _check_finite(labels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> None:
+    if not (np.all(np.isfinite(labels)) and np.all(np.isfinite(scores))):
+        raise BadInput("labels and scores must be finite numbers")
 
 
 def _shares(probabilities: npt.NDArray[Any], shape: tuple[int, int]) -> Floats:
@@ -136,7 +140,9 @@ def points(found: Predictions) -> dict[str, float | None]:
     return {name: None if value is None else float(value) for name, value in figures.items()}
 
 
-def spearman(scores: Floats, labels: Floats) -> float | None:
+def spearman(
+    scores: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.floating[Any]]
+) -> float | None:
     """Return Spearman's rank correlation of scores and labels (n,); None when one is constant."""
     if np.ptp(labels) == 0 or np.ptp(scores) == 0:
         return None
@@ -233,14 +239,9 @@ def agreement(
 
     Raises `BadInput` for numbers that are not finite.
     """
-    if not (np.isfinite(labels).all() and np.isfinite(scores).all()):
-        raise BadInput("Labels and scores must be finite numbers.")
-    mae = float(np.abs(scores - labels).mean())
-    return {
-        "n": len(labels),
-        "spearman": spearman(scores.astype(float), labels.astype(float)),
-        "mae": mae,
-    }
+    _check_finite(labels, scores)
+    error = float(metrics.mean_absolute_error(labels, scores))
+    return {"n": len(labels), "spearman": spearman(scores, labels), "mae": error}
 
 
 def binomial_p(correct: int, n: int, chance: float) -> float:

@@ -72,6 +72,8 @@ NEVER = {
     "a data set that vanishes under its run": "DELETE FROM datasets",
     "a score of tier zero": "INSERT INTO scores (run_id, photo_id, score, tier, probabilities)"
     " VALUES (1, 1, 0, 0, '[]')",
+    "a judgement of tier zero": "INSERT INTO judgements (run_id, photo_id, score, tier)"
+    " VALUES (1, 1, 0, 0)",
     "moments of no photo": "INSERT INTO moments (photo_id, pixels, sum_r, sum_g, sum_b, square_r,"
     " square_g, square_b) VALUES (99, 1, 1, 1, 1, 1, 1, 1)",
 }

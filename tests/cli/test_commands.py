@@ -73,7 +73,15 @@ def test_the_chain_by_its_commands(popq, home):
     for command in ("status", "runs", "jobs", "failures", "doctor"):
         out, _ = popq(command)
         assert out.strip()
-    assert "Accuracy on" in popq("runs", run["id"])[0]
+    assert "Predictors that see no pixel" in popq("runs", run["id"])[0]
+    compared = popq.json("runs", "compare", run["id"], run["id"])
+    assert compared["photos"] == run["metrics"]["n"]
+    assert compared["metrics"]["accuracy"]["difference"] == 0
+    out, _ = popq("runs", "compare", run["id"], run["id"])
+    assert max(map(len, out.splitlines())) <= 80
+    assert "Both were asked to do the same." in out
+    assert "no run 99" in popq("runs", "compare", run["id"], "99", status=2)[1]
+    assert popq.json("report", "--compare", run["id"])["run"] == run["id"]
     assert "cut at" in popq("dataset", "show", "main")[0]
     assert "Nothing to score" in popq("score")[0]
     assert str(FIRST_ID) in popq("photo", "1")[0]
@@ -167,7 +175,9 @@ def test_doctor_says_what_works_and_what_does_not(popq, tmp_path):
     checks = {row["name"]: row for row in popq.json("doctor")["checks"]}
     assert [checks[name]["state"] for name in ("database", "store", "key", "torch")] == ["ok"] * 4
     assert checks["broker"]["state"] == "warning"
-    assert checks["workers"] == {"name": "workers", "state": "ok", "message": "none"}
+    assert (checks["workers"]["state"], checks["workers"]["message"]) == ("ok", "none")
+    for name in ("migrations", "clock", "images", "disk"):
+        assert checks[name]["state"] == "ok", checks[name]
     (tmp_path / "file").write_text("")
     shown = popq.json(
         "doctor",

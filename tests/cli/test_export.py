@@ -132,7 +132,7 @@ def test_an_exported_model_scores_as_the_run_does(scored, reader):
     card = json.loads((reader.folder / "model" / "card.json").read_text())
     assert card["run"] == 1
     assert card["dataset"]["name"] == "main"
-    assert len(card["cuts"]) == 2
+    assert len(card["cuts"]) == len(card["scale"]["cuts"]) == 2
     assert card["preprocessing"]["size"] == 32
     assert card["metrics"]["n"] > 0
     assert "research only" in card["licences"]

@@ -24,7 +24,7 @@ def test_every_command_is_in_the_table_with_the_help_that_it_gives_itself():
 
 
 def test_every_command_that_prints_data_has_json():
-    silent = {"worker", "flower", "dataset", "export", "sql", "browse"}
+    silent = {"worker", "flower", "dataset", "config", "completion", "export", "sql", "browse"}
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli), name)
         options = {option for param in command.params for option in param.opts}
@@ -120,12 +120,17 @@ def test_a_wrong_setting_exits_with_3_and_names_it(bare, settings, words):
     assert words in err
 
 
-def test_settings_come_from_the_environment_before_files(bare):
+def test_settings_come_from_flags_before_the_environment_before_files(bare):
     (bare.folder / "popq.toml").write_text('max_tries = 7\nimage_size = "c"\n')
     (bare.folder / ".env").write_text("POPQ_MAX_TRIES=8\nPOPQ_LEASE_S=30\n")
-    shown = bare.json("doctor", POPQ_LEASE_S="40")["settings"]
-    found = [shown[f"POPQ_{name}"] for name in ("IMAGE_SIZE", "MAX_TRIES", "LEASE_S")]
-    assert found == ["c", "8", "40.0"]
+    given = ("--set", "io-threads=3", "config", "show")
+    rows = bare.json(*given, POPQ_LEASE_S="40", POPQ_IO_THREADS="5")
+    shown = {row["name"].removeprefix("POPQ_"): (row["value"], row["source"]) for row in rows}
+    assert shown["DEVICE"] == ("auto", "default")
+    assert shown["IMAGE_SIZE"] == ("c", "popq.toml")
+    assert shown["MAX_TRIES"] == ("8", ".env")
+    assert shown["LEASE_S"] == ("40.0", "environment")
+    assert shown["IO_THREADS"] == ("3", "flag")
 
 
 def test_an_unknown_name_in_a_file_is_an_error(bare):
@@ -140,8 +145,10 @@ def test_doctor_never_shows_a_secret(bare):
         "POPQ_FLICKR_KEYS": "cafecafecafecafe:hushhush",
         "POPQ_BROKER_URL": "redis://:hushhush@127.0.0.1:1/0",
         "POPQ_FLICKR_API_URL": "http://127.0.0.1:1/",
+        "POPQ_FLICKR_IMAGE_URL": "http://127.0.0.1:1",
     }
-    out, err = bare("doctor", status=3, **secrets)
+    out, err = bare("doctor", status=4, **secrets)  # services that do not answer, and no more
+    out += bare("config", "show", **secrets)[0]
     assert "hushhush" not in out + err
     assert "cafecafe" not in out + err
 

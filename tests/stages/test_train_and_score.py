@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import replace
 
@@ -28,6 +29,17 @@ def stored(tmp_path_factory):
             api.work(home.rooms, stage, on_progress=quiet)
         api.make_dataset(home.rooms, Spec("main", val=0.3))
         yield home
+
+
+@contextlib.contextmanager
+def without(home, name):
+    """Take a folder of the house's data away for a while."""
+    folder = home.rooms.settings.data_dir / name
+    folder.rename(folder.with_name("away"))
+    try:
+        yield
+    finally:
+        folder.with_name("away").rename(folder)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +107,8 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     api.train(stored.rooms, run, on_progress=quiet)
     ((photo, key),) = stored.sql("SELECT id, file_key FROM photos WHERE id = 7")
     stored.rooms.store.delete(key)
-    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    with without(stored, "packs"):  # a packed photo needs no file
+        api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
     assert stored.sql(f"SELECT state, sha256 FROM photos WHERE id = {photo}") == [
         ("resolved", None)
     ]
@@ -104,13 +117,29 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     assert stored.sql(f"SELECT count(*) FROM scores WHERE run_id = {run}") == [(48,)]
 
 
+def test_packed_photos_are_scored_without_a_file_and_others_from_theirs(stored, trained):
+    api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet)
+    query = f"SELECT photo_id, score FROM scores WHERE run_id = {trained['id']}"
+    packed = dict(stored.sql(query))
+    again = {"run_id": trained["id"], "again": True, "on_progress": quiet}
+    with without(stored, "store"):
+        done = api.work(stored.rooms, "score", **again)
+    assert (done.moved, done.left) == (len(packed), 0)
+    assert dict(stored.sql(query)) == pytest.approx(packed, abs=1e-4)
+    with without(stored, "packs"):
+        api.work(stored.rooms, "score", **again)
+    assert dict(stored.sql(query)) == pytest.approx(packed, abs=1e-4)
+    assert api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet) is None
+
+
 def test_a_file_that_rotted_in_the_store_is_fetched_again(stored, trained):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 6, "epochs": 1})
     api.train(stored.rooms, run, on_progress=quiet)
     ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 9")
     path = stored.rooms.settings.data_dir / "store" / key
     path.write_bytes(path.read_bytes()[:500] + bytes(path.stat().st_size - 500))
-    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    with without(stored, "packs"):
+        api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
     assert stored.sql("SELECT state, reason FROM photos WHERE id = 9") == [("resolved", None)]
     assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
     assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
