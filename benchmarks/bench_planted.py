@@ -47,6 +47,11 @@ def pixels_of(photo: planted.PlantedPhoto) -> np.ndarray:
     return np.asarray(decode.crop(decode.decode(BytesIO(planted.render(photo))).image))
 
 
+def colours(pixels: np.ndarray) -> np.ndarray:
+    """Return each photo's three channel means and three deviations, (N, 6)."""
+    return np.array([np.hstack([photo.mean((0, 1)), photo.std((0, 1))]) for photo in pixels])
+
+
 def mined(
     folder: Path, photos: list[planted.PlantedPhoto], split: list[str], apart: float
 ) -> Pairs:
@@ -95,14 +100,16 @@ def planted_data(folder: Path) -> Data:
     cuts = tiers.fit_cuts(labels[train], 3)
     tier = tiers.assign(labels, cuts)
     means = [labels[train][tier[train] == t].mean() for t in (1, 2, 3)]
-    seen = pixels[train].reshape(-1, 3) / 255
+    means_of, deviations = np.split(colours(pixels[train]) / 255, 2, axis=1)
+    mean = means_of.mean(axis=0)
+    std = np.sqrt((deviations**2 + means_of**2).mean(axis=0) - mean**2)
     return Data(
         pixels=pixels,
         targets=tier - 1,
         train=train,
         val=val,
-        mean=tuple(seen.mean(axis=0).tolist()),
-        std=tuple(seen.std(axis=0).tolist()),
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
         labels=Labels(labels, cuts, tuple(map(float, means))),
         pairs=mined(folder, photos, split, pairs.CLEARLY_APART * float(labels[train].std())),
     )
@@ -120,7 +127,7 @@ def figures(data: Data, tier: np.ndarray, scores: np.ndarray) -> dict[str, float
 
 def by_colour(data: Data) -> dict[str, float]:
     """Judge a logistic regression that knows the channels' means and deviations alone."""
-    known = np.hstack([data.pixels.mean(axis=(1, 2)), data.pixels.std(axis=(1, 2))])
+    known = colours(data.pixels)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(known[data.train], data.targets[data.train] + 1)
     shares = model.predict_proba(known[data.val])

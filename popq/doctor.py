@@ -58,9 +58,10 @@ def check(rooms: Rooms) -> list[dict[str, Any]]:
     return rows
 
 
-def check_store(rooms: Rooms, *, repair: bool) -> dict[str, Any]:
+def check_store(rooms: Rooms, *, repair: bool, delete_orphans: bool = False) -> dict[str, Any]:
     """Compare the catalogue with the store; see `stages.stocktake`."""
-    return asdict(stocktake.take(rooms.catalogue, rooms.store, repair=repair))
+    orders = {"repair": repair, "delete_orphans": delete_orphans}
+    return asdict(stocktake.take(rooms.catalogue, rooms.store, **orders))
 
 
 def _check_database(rooms: Rooms) -> str:

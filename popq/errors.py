@@ -16,6 +16,8 @@ Every error of popq is a `PopqError`. Its class says what to do next:
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 
@@ -157,3 +159,20 @@ def without_password(url: str) -> str:
     To the last one, since a password that nobody encoded may hold "/" and "@" itself.
     """
     return re.sub("//.*@", "//***@", url)
+
+
+def retry_after_s(header: str | None) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for; None if it cannot be read.
+
+    It holds a number of seconds or a date. `Throttled` takes the result.
+    """
+    text = (header or "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    # RFC 9110 dates are GMT; a date without a zone is read so too.
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -10,13 +10,15 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from popq.catalogue.db import Tx
-from popq.catalogue.models import Photo, PhotoMoments
+from popq.catalogue.models import Member, Photo, PhotoMoments
 from popq.catalogue.states import PhotoState
 
 T = TypeVar("T")
 
 #: Rows that are read or moved at a time.
 _PART = 5000
+#: Keys that are asked about at a time: each time all rows are passed over.
+_KEYS = 20_000
 _STORED = Photo.state == PhotoState.STORED
 
 
@@ -35,6 +37,16 @@ def after(tx: Tx, photo: int) -> list[Kept]:
     columns = (Photo.id, Photo.file_key, Photo.bytes, Photo.image_url)
     query = select(*columns).where(_STORED, Photo.id > photo).order_by(Photo.id).limit(_PART)
     return [Kept(row.id, str(row.file_key), row.bytes, row.image_url) for row in tx.execute(query)]
+
+
+def named(tx: Tx, keys: Sequence[str]) -> set[str]:
+    """Return those of the keys that a photo, or a member of a data set, names."""
+    found: set[str] = set()
+    for part in _parts(keys, _KEYS):
+        for column in (Photo.file_key, Member.file_key):
+            query = select(column).where(column.in_(part)).distinct()
+            found.update(str(key) for key in tx.execute(query).scalars())
+    return found
 
 
 def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
@@ -69,7 +81,7 @@ def _back(tx: Tx, which: ColumnElement[bool]) -> int:
     return len(ids)
 
 
-def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def _parts(items: Sequence[T], size: int = _PART) -> Iterator[Sequence[T]]:
     """Yield the items in parts that fit a statement."""
-    for at in range(0, len(items), _PART):
-        yield items[at : at + _PART]
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

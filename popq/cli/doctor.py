@@ -20,24 +20,32 @@ COLOURS: Final = {"ok": "green", "warning": "yellow", "wrong": "red"}
 @click.option(
     "--repair", is_flag=True, help="With --store: let photos without a file be fetched again."
 )
+@click.option(
+    "--delete-orphans",
+    is_flag=True,
+    help="With --store: delete popq's files that no photo has named for a day.",
+)
 @show.json_option
-def doctor_command(whole: bool, repair: bool, as_json: bool) -> None:
+def doctor_command(whole: bool, repair: bool, delete_orphans: bool, as_json: bool) -> None:
     """Check database, broker, workers, key, hosts, store, disk, GPU and clock; show the settings.
 
     Each line is ok, a warning, or wrong with what to do. Exits with 3 if something that is set
     cannot work, with 4 if all that is wrong is a service that does not answer, and with 1 if a
     photo's file is missing from the store. Secrets are masked. Files that belong to no photo are
-    reported and left alone.
+    reported and left alone, unless --delete-orphans is given: do not where catalogues share a
+    store.
     """
-    if repair and not whole:
-        raise click.UsageError("--repair goes with --store.")
+    for given, name in ((repair, "--repair"), (delete_orphans, "--delete-orphans")):
+        if given and not whole:
+            raise click.UsageError(f"{name} goes with --store.")
     with open_rooms() as rooms:
         with show.patience("Looking"):
             checks = doctor.check(rooms)
         wrong = {row["name"] for row in checks if row["state"] == "wrong"}
         can = whole and not wrong & {"database", "store"}
+        orders = {"repair": repair, "delete_orphans": delete_orphans}
         with show.patience("Comparing catalogue and store"):
-            stock = doctor.check_store(rooms, repair=repair) if can else None
+            stock = doctor.check_store(rooms, **orders) if can else None
         settings = rooms.settings.masked()
     if as_json:
         show.data({"checks": checks, "settings": settings} | ({"stock": stock} if stock else {}))
@@ -73,7 +81,8 @@ def _tell(stock: dict[str, Any]) -> None:
     click.echo(f"  {stock['missing']:,} photos have no whole file")
     for key in stock["missing_keys"]:
         click.echo(f"    {key}")
-    click.echo(f"  {stock['orphans']:,} files belong to no stored photo (left alone)")
+    left = f"{stock['deleted']:,} deleted" if stock["deleted"] else "left alone"
+    click.echo(f"  {stock['orphans']:,} files belong to no stored photo ({left})")
     for key in stock["orphan_keys"]:
         click.echo(f"    {key}")
     if stock["moved"]:

@@ -13,8 +13,6 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
@@ -26,7 +24,7 @@ from flickrapi.auth import OAuthFlickrInterface
 from flickrapi.tokencache import SimpleTokenCache
 
 from popq import __version__
-from popq.errors import Misconfigured, Transient
+from popq.errors import Misconfigured, Transient, retry_after_s
 from popq.flickr.coerce import moment, taken, text, whole_number
 from popq.flickr.outcomes import error_for_code, error_for_status
 
@@ -266,21 +264,6 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
                 retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
             )
         return answer.content
-
-
-def retry_after_s(header: str | None) -> float | None:
-    """Seconds that a `Retry-After` header asks for, as a number or a date; None if unreadable."""
-    text = (header or "").strip()
-    seconds = whole_number(text)
-    if seconds is not None:
-        return float(seconds)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def _photo_info(flickr_id: int, photo: dict[str, Any]) -> PhotoInfo:

@@ -13,9 +13,17 @@ from urllib.parse import urlsplit
 
 import requests
 
-from popq.errors import BadLink, Misconfigured, Outcome, Permanent, Throttled, Transient
+from popq.errors import (
+    BadLink,
+    Misconfigured,
+    Outcome,
+    Permanent,
+    Throttled,
+    Transient,
+    retry_after_s,
+)
 from popq.flickr import urls
-from popq.flickr.client import USER_AGENT, PhotoInfo, retry_after_s
+from popq.flickr.client import USER_AGENT, PhotoInfo
 from popq.flickr.coerce import text, whole_number
 
 #: The name of the service's row in the catalogue's `hosts`.

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from popq.errors import Outcome, Permanent, Transient
@@ -52,7 +52,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 
 #: What Pillow's decoders raise for bytes that are no whole picture.
 _BROKEN = (
-    OSError,  # truncated; UnidentifiedImageError too
+    OSError,  # truncated
     SyntaxError,  # "not a PNG file", broken chunks
     ValueError,  # sizes that make no sense, modes that do not convert, text chunks too large
     EOFError,  # the file ends in a header
@@ -151,6 +151,9 @@ def decode(source: Path | BinaryIO) -> Decoded:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # The warning is raised where warnings are made errors; elsewhere `_check_size` follows.
         raise Permanent(f"too many pixels: {error}", outcome=Outcome.TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        message = f"{len(data):,} bytes that are no picture of {', '.join(FORMATS)}"
+        raise Transient(message, outcome=Outcome.CORRUPT) from error
     except _BROKEN as error:
         message = f"{len(data):,} bytes that are no whole picture: {error}"
         raise Transient(message, outcome=Outcome.CORRUPT) from error
@@ -211,9 +214,14 @@ def _read(source: Path | BinaryIO) -> bytes:
     try:
         return source.read_bytes() if isinstance(source, Path) else source.read()
     except FileNotFoundError as error:
-        raise Permanent(f"{source} is missing", outcome=Outcome.FILE_MISSING) from error
+        raise Permanent(f"{_name(source)} is missing", outcome=Outcome.FILE_MISSING) from error
     except OSError as error:
-        raise Transient(f"{source} cannot be read: {error}") from error
+        raise Transient(f"{_name(source)} cannot be read: {error}") from error
+
+
+def _name(source: Path | BinaryIO) -> str:
+    """Return what a person can find: the path, where there is one."""
+    return str(source if isinstance(source, Path) else getattr(source, "name", "the photo's file"))
 
 
 def _check_size(image: Image.Image) -> None:

@@ -22,7 +22,6 @@ and certificates are taken from the environment as requests does, so that both c
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import http.client
 import io
@@ -32,7 +31,6 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -45,7 +43,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import create_urllib3_context
 
 from popq import __version__
-from popq.errors import Outcome, Permanent, ServiceDown, Throttled, Transient
+from popq.errors import Outcome, Permanent, ServiceDown, Throttled, Transient, retry_after_s
 from popq.images.reach import Lookup, Reach
 
 #: The name of the image host's row in the catalogue's `hosts`.
@@ -336,7 +334,7 @@ def _check_status(url: str, response: urllib3.BaseHTTPResponse) -> None:
         return
     message = f"{url}: HTTP {status}"
     if status == _TOO_MANY:
-        wait_s = _retry_after_s(response.headers.get("Retry-After"))
+        wait_s = retry_after_s(response.headers.get("Retry-After"))
         raise Throttled(message, host=HOST, retry_after_s=wait_s)
     if status in _OUTCOME_OF_STATUS:
         raise Permanent(message, outcome=_OUTCOME_OF_STATUS[status], http_status=status)
@@ -372,18 +370,3 @@ def forbids(robots: str) -> bool:
         if robot in {"", "*", "popq"} and directive in _FORBIDDING:
             return True
     return False
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Read a Retry-After header, a number of seconds or a date; None when it is neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    # RFC 9110 dates are GMT; a date without a zone is read so too.
-    aware = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (aware - datetime.now(UTC)).total_seconds())

@@ -11,9 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown, without_password
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_OURS = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64}\.[a-z0-9]+|\.[0-9a-f]{32}\.part)")
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 #: How the names of files end that are being written.
 _PART = ".part"
@@ -43,6 +45,11 @@ def key_for(sha256: str, format: str) -> str:  # noqa: A002 - what Pillow calls 
         raise ValueError(f"{sha256!r} is no sha256 in lower-case hex")
     extension = _EXTENSIONS.get(format, format.lower())
     return f"{sha256[:2]}/{sha256}.{extension}"
+
+
+def is_ours(key: str) -> bool:
+    """Return whether popq gives such names: to a photo's file, or to one that is being written."""
+    return _OURS.fullmatch(key) is not None
 
 
 class Store:
@@ -79,6 +86,10 @@ class Store:
                 target = self._folder / key
                 if _size(target) != len(data):
                     self._put_local(data, target)
+                else:
+                    # Its age tells whether somebody may be about to name it.
+                    with suppress(PermissionError):  # another user's file
+                        os.utime(target)
                 return
             try:
                 # A conditional put, where the store knows it: one request, and never over a file
@@ -120,6 +131,19 @@ class Store:
                 (self._folder / key).unlink(missing_ok=True)
             elif self._fs.exists(self._remote(key)):
                 self._fs.rm_file(self._remote(key))
+
+    def age_s(self, key: str) -> float | None:
+        """Return the seconds since the file was last put, or None without a file.
+
+        Object stores count from the first put of the same bytes.
+        """
+        with self._naming(key):
+            try:
+                if self._folder is not None:
+                    return time.time() - (self._folder / key).stat().st_mtime
+                return time.time() - float(self._fs.modified(self._remote(key)).timestamp())
+            except FileNotFoundError:
+                return None
 
     def files(self) -> Iterator[tuple[str, int]]:
         """Yield the key and size of every file in the store, in any order; unfinished ones too."""

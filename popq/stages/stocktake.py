@@ -2,19 +2,24 @@
 
 A file that is missing (or has another size than when it was stored) costs nothing but another
 fetch: its photo goes back to `resolved`. A file that no photo names is only reported: it may
-belong to a download that is under way, to another catalogue, or to a person.
+belong to a download that is under way, to another catalogue, or to a person. Those of popq's own
+names that nobody has named for a day (a photo was purged while a worker held it, a worker died in
+the middle of a file) are deleted when a person asks for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from popq.catalogue import files
 from popq.catalogue.db import Catalogue
 from popq.catalogue.files import Kept
 from popq.errors import Misconfigured
-from popq.images.store import Store
+from popq.images.store import Store, is_ours
 
+#: What is put is named within minutes, when its batch is settled.
+DAY_S = 86_400.0
 #: So many keys are shown of each kind.
 SHOWN = 20
 
@@ -33,13 +38,19 @@ class Stock:
     orphans: int
     orphan_keys: list[str]
     moved: int
+    deleted: int
 
 
-def take(catalogue: Catalogue, store: Store, *, repair: bool) -> Stock:
+def take(
+    catalogue: Catalogue, store: Store, *, repair: bool, delete_orphans: bool = False
+) -> Stock:
     """Compare the catalogue with the store; with `repair` move photos without a file back.
 
+    With `delete_orphans` files of popq's own that nobody has named for a day are deleted, those
+    that other catalogues have in the same store too.
+
     Raises `Misconfigured`, and moves nothing, when none of the photos has its file: then it is the
-    store that is missing.
+    store that is missing. Deletes nothing when no photo is stored: it may be the wrong catalogue.
     """
     there = dict(store.files())
     orphans = dict(there)
@@ -64,6 +75,7 @@ def take(catalogue: Catalogue, store: Store, *, repair: bool) -> Stock:
     if repair and missing:
         with catalogue.begin() as tx:
             moved = files.lost(tx, [photo.id for photo in missing])
+    deleted = _delete(catalogue, store, sorted(orphans)) if delete_orphans and stored else 0
     return Stock(
         stored=stored,
         files=len(there),
@@ -72,7 +84,22 @@ def take(catalogue: Catalogue, store: Store, *, repair: bool) -> Stock:
         orphans=len(orphans),
         orphan_keys=sorted(orphans)[:SHOWN],
         moved=moved,
+        deleted=deleted,
     )
+
+
+def _delete(catalogue: Catalogue, store: Store, orphans: Sequence[str]) -> int:
+    """Delete the files that have been nobody's for a day; return how many."""
+    old = [key for key in orphans if is_ours(key) and (store.age_s(key) or 0.0) > DAY_S]
+    with catalogue.read() as tx:
+        named = files.named(tx, old)
+    deleted = 0
+    for key in old:
+        # Put anew in this moment, it is young again.
+        if key not in named and (store.age_s(key) or 0.0) > DAY_S:
+            store.delete(key)
+            deleted += 1
+    return deleted
 
 
 def _is_whole(photo: Kept, size: int | None) -> bool:

@@ -13,8 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popq.errors import Misconfigured, Outcome, Permanent, PopqError, Throttled, Transient
-from popq.flickr.client import USER_AGENT, FlickrClient, retry_after_s
+from popq.errors import (
+    Misconfigured,
+    Outcome,
+    Permanent,
+    PopqError,
+    Throttled,
+    Transient,
+    retry_after_s,
+)
+from popq.flickr.client import USER_AGENT, FlickrClient
 from popq.flickr.fake.faults import Fault
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
 from popq.flickr.fake.world import Dialect, Fate

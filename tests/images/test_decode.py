@@ -309,3 +309,9 @@ def test_many_threads_decode_alike():
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda one: crop(decoded(one).image).tobytes(), data * 5))
     assert together == alone * 5
+
+
+def test_messages_name_no_objects_of_python():
+    with pytest.raises(Transient) as told:
+        decode(io.BytesIO(b"<html>not a picture</html>"))
+    assert str(told.value) == "26 bytes that are no picture of JPEG, PNG, GIF, WEBP, BMP"

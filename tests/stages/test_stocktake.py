@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import os
 import shutil
 import uuid
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from fsspec.implementations.memory import MemoryFileSystem
 from houses import house, quiet, small_world
 
 from popq import api, doctor
 from popq.cli.main import cli
 from popq.errors import Misconfigured
+from popq.images.store import key_for
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -60,6 +65,69 @@ def test_orphans_are_reported_and_never_deleted(home):
     assert home.rooms.store.exists("ab/somebodys.jpg")
 
 
+def age(home, key, days=2):
+    """Let a file of the store look as if it was put days ago."""
+    store = home.rooms.store
+    if store.url.startswith("memory:"):
+        path = f"/{store.url.removeprefix('memory://')}/{key}"
+        MemoryFileSystem.store[path].modified -= dt.timedelta(days=days)
+        return
+    path = Path(store.url) / key
+    os.utime(path, (path.stat().st_mtime - days * 86400,) * 2)
+
+
+def test_what_nobody_has_named_for_a_day_is_deleted_when_a_person_asks(home):
+    store = home.rooms.store
+    for key in keys(home):
+        age(home, key)
+    part = f"ab/.{'0' * 32}.part"
+    old, young = (key_for(f"{digit}" * 64, "JPEG") for digit in (1, 2))
+    for key in (old, young, part, "ab/somebodys.jpg"):
+        store.put(b"an orphan", key)
+        if key != young:
+            age(home, key)
+    assert doctor.check_store(home.rooms, repair=True)["deleted"] == 0
+    stock = doctor.check_store(home.rooms, repair=False, delete_orphans=True)
+    assert (stock["orphans"], stock["deleted"], stock["missing"]) == (4, 2, 0)
+    assert [store.exists(key) for key in (old, part)] == [False, False]
+    assert store.exists(young)
+    assert store.exists("ab/somebodys.jpg")
+
+
+def test_a_photo_purged_while_a_worker_holds_it_leaves_nothing_for_ever(tmp_path):
+    with house(tmp_path, small_world(3)) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        home.rooms.enqueue("download", by="bob")
+        drain = home.rooms.drain("download")
+        stage = drain.stage("download", None)
+        process = stage.process
+
+        def purged_meanwhile(photos, permits):
+            yield from process(photos, permits)
+            api.purge(
+                home.rooms, photo=str(photos[0].flickr_id), reason="asked", agreed=lambda _: True
+            )
+
+        stage.process = purged_meanwhile
+        assert drain.step()
+        stock = doctor.check_store(home.rooms, repair=False)
+        assert (stock["stored"], stock["orphans"]) == (2, 1)
+        age(home, stock["orphan_keys"][0])
+        assert doctor.check_store(home.rooms, repair=False, delete_orphans=True)["deleted"] == 1
+        assert len(list(home.rooms.store.files())) == 2
+
+
+def test_the_same_bytes_put_anew_are_young_again(tmp_path):
+    with house(tmp_path, small_world(1)) as home:
+        key = key_for("3" * 64, "JPEG")
+        home.rooms.store.put(b"bytes", key)
+        age(home, key)
+        home.rooms.store.put(b"bytes", key)
+        assert home.rooms.store.age_s(key) < 3600
+        assert home.rooms.store.age_s(key_for("4" * 64, "JPEG")) is None
+
+
 def test_a_store_that_is_not_mounted_moves_no_photo(home):
     for key in keys(home):
         home.rooms.store.delete(key)
@@ -87,3 +155,4 @@ def test_the_command_says_what_is_missing_and_how_it_comes_back(tmp_path):
         repaired = doctor("--store", "--repair", "--json")
         assert (repaired.exit_code, json.loads(repaired.stdout)["stock"]["moved"]) == (0, 1)
         assert doctor("--repair").exit_code == 2
+        assert doctor("--delete-orphans").exit_code == 2
