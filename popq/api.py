@@ -12,6 +12,7 @@ Everything that lasts takes a callable that is told of progress.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from popq.catalogue import datasets, hosts, jobs, migrate, orders, overview, que
 from popq.catalogue import recheck as rechecking
 from popq.catalogue.db import Catalogue
 from popq.catalogue.purge import Doomed
-from popq.catalogue.states import ACTIVE_JOBS, JobState, PhotoState
+from popq.catalogue.states import ACTIVE_JOBS, JobState, PhotoState, RunState
 from popq.catalogue.work import Filter
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.stages import dataset, ingest, stream
@@ -281,6 +282,12 @@ def person() -> str:
         return "unknown"
 
 
+def leads(rooms: Rooms) -> bool:
+    """Return whether this process speaks for all that a launcher started; alone it does."""
+    several = torch_stage("train").team(rooms.settings.device)
+    return several is None or bool(several.leads)
+
+
 def load_model(source: int | str | Path) -> Scorer:
     """Return a trained network ready to score pictures: of a run, or of an exported folder.
 
@@ -297,28 +304,75 @@ def load_model(source: int | str | Path) -> Scorer:
         return rooms.scorer(source if isinstance(source, int) else Path(source))
 
 
-def new_run(rooms: Rooms, dataset_name: str, preset: str, options: dict[str, Any]) -> int:
-    """Make a queued run, or take up an unfinished one of the same data set and configuration."""
-    create_run = torch_stage("train").create_run
-    return int(create_run(rooms.catalogue, dataset_name, preset, **options))
+def new_run(
+    rooms: Rooms,
+    dataset_name: str,
+    preset: str,
+    options: dict[str, Any],
+    tracker: str | None = None,
+) -> int:
+    """Make a queued run, or take up an unfinished one of the same data set and configuration.
+
+    `tracker` is told of its epochs beside the catalogue.
+    """
+    stage = torch_stage("train")
+
+    def create() -> int:
+        return int(
+            stage.create_run(rooms.catalogue, dataset_name, preset, tracker=tracker, **options)
+        )
+
+    return int(stage.agreed(rooms.settings.device, create))
 
 
-def train(rooms: Rooms, run: int, *, on_progress: OnProgress) -> dict[str, Any]:
+def train(
+    rooms: Rooms, run: int, *, on_progress: OnProgress, stop: threading.Event | None = None
+) -> dict[str, Any]:
     """Train a run here and now and return it; waits while another worker's lease holds it.
 
-    Raises what ended the run otherwise; its row says so too.
+    Setting `stop` ends it after its next batch: it is stopped then, and goes on from there when it
+    is asked for again. Raises what ended the run otherwise; its row says so too.
     """
-    fit = torch_stage("train").train
-    where, never = rooms.trainer_place(), threading.Event()
+    stage, where = torch_stage("train"), rooms.trainer_place()
+    stop = stop or threading.Event()
     while True:
-        fit(rooms.catalogue, run, where, stop=never, on_progress=on_progress)
+        try:
+            stage.train(rooms.catalogue, run, where, stop=stop, on_progress=on_progress)
+        except stage.Stopped:
+            # Handed back for any worker; but a person who stops it does not want it trained.
+            with contextlib.suppress(BadInput):
+                stop_run(rooms, run)
+            raise
         found = show_run(rooms, run)
         if found["state"] == "done":
             return found
         if found["state"] in {"failed", "stopped"}:
             raise PopqError(f"Run {run} {found['state']}: {found['message']}")
         on_progress(f"waiting for the lease of {found['worker']}", 0, 0)
-        never.wait(1.0)
+        if stop.wait(1.0):
+            raise stage.Stopped(f"run {run} was only waited for; {found['worker']} goes on with it")
+
+
+def stop_run(rooms: Rooms, run: int) -> RunState:
+    """Stop a run that waits, or ask the worker of one that is trained; return its state.
+
+    Raises `BadInput` for a run that is unknown or over.
+    """
+    with rooms.catalogue.begin() as tx:
+        return runs.ask_to_stop(tx, run)
+
+
+def follow_run(
+    rooms: Rooms, run: int, *, on_look: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Show `on_look` the run every half second until it is over, training nothing; return it."""
+    never = threading.Event()
+    while True:
+        found = show_run(rooms, run)
+        on_look(found)
+        if found["state"] not in {RunState.QUEUED, RunState.RUNNING}:
+            return found
+        never.wait(FOLLOW_S)
 
 
 def show_run(rooms: Rooms, run: int) -> dict[str, Any]:

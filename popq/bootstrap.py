@@ -182,6 +182,7 @@ class Rooms:
             device=self.settings.device,
             worker=self.worker,
             lease_s=self.settings.lease_s,
+            save_every_s=self.settings.checkpoint_every_s,
         )
         return place
 

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
         None, description="password of `popq flower`; none: a new one is shown at each start"
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    checkpoint_every_s: float = Field(
+        600, ge=0, description="a run is saved so often within an epoch, and after each"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="what workers log"
     )

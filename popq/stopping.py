@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -24,6 +25,30 @@ def on_signals(stop: Callable[[], None]) -> None:
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
+
+
+@contextmanager
+def asked(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` at the first SIGTERM or SIGINT within the block, in the main thread.
+
+    The second does what it did before: what takes long to stop can still be ended at once.
+    """
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+
+    def give_back() -> None:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+    def handle(*_: Any) -> None:
+        give_back()
+        stop()
+
+    for signum in SIGNALS:
+        signal.signal(signum, handle)
+    try:
+        yield
+    finally:
+        give_back()
 
 
 def last_call() -> None:

@@ -410,6 +410,9 @@ class Run(Base):
     leased_until: Mapped[float] = mapped_column(server_default=text("0"))
     expiries: Mapped[int] = mapped_column(server_default=text("0"))
     rung: Mapped[float] = mapped_column(server_default=text("0"))
+    stop_asked: Mapped[bool] = mapped_column(server_default=text("false"))
+    progress: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    tracker: Mapped[str | None]
     folder: Mapped[str | None]
     best_epoch: Mapped[int | None]
     weights_sha256: Mapped[str | None]

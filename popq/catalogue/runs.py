@@ -1,11 +1,13 @@
 """Training runs: the row, its lease, its epochs.
 
     queued ──claim──▶ running ──finish──▶ done
-      ▲                 │  └──fail──▶ failed
+      ▲                 │  └──fail──▶ failed ──requeue──▶ queued
       └── lease ran out ┘  └──stop──▶ stopped ──requeue──▶ queued
 
 A run is leased like a batch: a term fences the results, the database's clock times the lease, and
-the trainer renews it only while it makes progress.
+the trainer renews it only while it makes progress. A run that waits is stopped at once; of one at
+work it is asked, and its trainer sees it when it next tells how far it is. `stopped` is what a
+person can mend: asked for again, the run goes on from its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,9 +27,15 @@ from popq.errors import BadInput, LeaseLost
 MAX_EXPIRIES: Final = 5
 
 
-def create(tx: Tx, dataset: int, config: dict[str, Any], seed: int) -> int:
+#: What a stopped run says of itself.
+GOES_ON: Final = "stopped; train it again and it goes on"
+
+
+def create(
+    tx: Tx, dataset: int, config: dict[str, Any], seed: int, tracker: str | None = None
+) -> int:
     """Make a queued run and return its id."""
-    row = {"dataset_id": dataset, "config": config, "seed": seed}
+    row = {"dataset_id": dataset, "config": config, "seed": seed, "tracker": tracker}
     return int(tx.execute(insert(Run).values(row).returning(Run.id)).scalar_one())
 
 
@@ -61,8 +69,11 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
         "message": None,
     }
     take = update(Run).where(Run.id == run, _claimable()).values(values)
-    row = tx.execute(take.returning(Run.term, Run.expiries)).one_or_none()
+    row = tx.execute(take.returning(Run.term, Run.expiries, Run.stop_asked)).one_or_none()
     if row is None:
+        return None
+    if row.stop_asked:  # and its worker died before it saw
+        stop(tx, run, row.term)
         return None
     if row.expiries >= MAX_EXPIRIES:
         why = f"its worker died {row.expiries} times; see the worker's log (memory?)"
@@ -71,11 +82,52 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
     return int(row.term)
 
 
-def requeue(tx: Tx, run: int) -> bool:
-    """Let a stopped or failed run go on from its last checkpoint; return whether it was one."""
+def requeue(tx: Tx, run: int, tracker: str | None = None) -> bool:
+    """Let a stopped or failed run go on from its last checkpoint; return whether it was one.
+
+    A `tracker` that is named takes the place of the one before.
+    """
     ended = Run.state.in_((RunState.STOPPED, RunState.FAILED))
-    values = {"state": RunState.QUEUED, "message": None, "finished_at": None, "expiries": 0}
+    values: dict[str, Any] = {
+        "state": RunState.QUEUED,
+        "message": None,
+        "finished_at": None,
+        "expiries": 0,
+        "stop_asked": False,
+    }
+    if tracker is not None:
+        values["tracker"] = tracker
     return tx.execute(update(Run).where(Run.id == run, ended).values(values)).rowcount == 1
+
+
+def ask_to_stop(tx: Tx, run: int) -> RunState:
+    """Stop a run that waits, or whose worker is gone; ask the worker of one that is trained.
+
+    Returns the state after. Raises `BadInput` for a run that is unknown or over.
+    """
+    row = get(tx, run)
+    ended = {
+        "state": RunState.STOPPED,
+        "worker": None,
+        "finished_at": func.now(),
+        "message": GOES_ON,
+    }
+    if tx.execute(update(Run).where(Run.id == run, _claimable()).values(ended)).rowcount:
+        return RunState.STOPPED
+    at_work = update(Run).where(Run.id == run, Run.state == RunState.RUNNING)
+    if tx.execute(at_work.values(stop_asked=True)).rowcount:
+        return RunState.RUNNING
+    raise BadInput(f"Run {run} is {row.state} already; there is nothing to stop.")
+
+
+def tell(tx: Tx, run: int, term: int, progress: dict[str, Any]) -> bool:
+    """Record how far the run is; return whether it was asked to stop. `LeaseLost` as in `renew`."""
+    row = tx.execute(
+        _mine(run, term).values(progress=progress).returning(Run.stop_asked)
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
+    return bool(row.stop_asked)
 
 
 def renew(tx: Tx, run: int, term: int, lease_s: float) -> None:
@@ -91,18 +143,26 @@ def note(tx: Tx, run: int, term: int, **values: Any) -> None:
         raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
 
 
-def add_epoch(tx: Tx, run: int, term: int, epoch: Any, lease_s: float) -> None:
-    """Record one epoch (a dataclass with the columns of `epochs`) and renew the lease."""
+def add_epoch(tx: Tx, run: int, term: int, epoch: Any, lease_s: float) -> bool:
+    """Record one epoch (a dataclass with the columns of `epochs`) and renew the lease.
+
+    Returns whether it was not recorded before.
+    """
     renew(tx, run, term, lease_s)
     row = asdict(epoch)
-    tx.execute(delete(Epoch).where(Epoch.run_id == run, Epoch.epoch == row["epoch"]))
+    again = delete(Epoch).where(Epoch.run_id == run, Epoch.epoch == row["epoch"])
+    new = not tx.execute(again).rowcount
     tx.execute(insert(Epoch).values(run_id=run, **row))
     tx.execute(_mine(run, term).values(expiries=0))
+    return new
 
 
 def finish(tx: Tx, run: int, term: int, **values: Any) -> None:
-    """End the run as done with its best epoch, weights hash and metrics."""
-    _end(tx, run, term, RunState.DONE, {"message": None, **values})
+    """End the run as done with its best epoch, weights hash and metrics.
+
+    Its message stays: what it says went otherwise than asked (memory ran out, say).
+    """
+    _end(tx, run, term, RunState.DONE, values)
 
 
 def fail(tx: Tx, run: int, term: int, message: str) -> None:
@@ -110,9 +170,9 @@ def fail(tx: Tx, run: int, term: int, message: str) -> None:
     _end(tx, run, term, RunState.FAILED, {"message": message})
 
 
-def stop(tx: Tx, run: int, term: int) -> None:
-    """End the run as stopped by a person: asked for again, it goes on from its checkpoint."""
-    _end(tx, run, term, RunState.STOPPED, {"message": "stopped; train it again and it goes on"})
+def stop(tx: Tx, run: int, term: int, message: str = GOES_ON) -> None:
+    """End the run as stopped by a person, or by what a person must mend (`message`)."""
+    _end(tx, run, term, RunState.STOPPED, {"message": message})
 
 
 def hand_back(tx: Tx, run: int, term: int) -> None:

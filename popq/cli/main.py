@@ -30,7 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("runs", "Train a network to tell a photo's tier from its pixels."),
     "score": ("work", "Score stored photos with a trained run, here and now."),
     "predict": ("predict", "Score files, folders and links with a trained run, here and now."),
-    "runs": ("runs", "List training runs with their metrics; show one, compare two."),
+    "runs": ("runs", "List training runs; show, follow, stop one, or compare two."),
     "report": ("report", "Write one HTML page: labels, tiers, learning, mistakes, photos."),
     "evaluate": ("evaluate", "Judge a run's scores, or a submission's, by the labels."),
     "export": ("export", "Write models, scores, manifests, image folders for other programs."),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import click
 
-from popq import api
-from popq.bootstrap import open_rooms
+from popq import api, stopping
+from popq.bootstrap import Rooms, open_rooms
 from popq.catalogue import queries, runs
 from popq.cli import judged, show
+from popq.cli.live import Live
 
 
 def train_options(command: Any) -> Any:
@@ -30,6 +32,24 @@ def train_options(command: Any) -> Any:
         click.option("--epochs", type=click.IntRange(min=1)),
         click.option("--weights", help="imagenet, none, or the path of a file of weights."),
         click.option("--image-size", type=int, help="Pixels on a side, at most 256."),
+        click.option("--batch-size", type=click.IntRange(min=2), help="Photos a step."),
+        click.option("--lr", type=float, help="The highest rate of the schedule."),
+        click.option("--schedule", type=click.Choice(["onecycle", "cosine", "constant"])),
+        click.option("--label-smoothing", type=float, help="Share spread over all tiers."),
+        click.option("--clip-norm", type=float, help="Longest gradient followed; 0: any."),
+        click.option("--ema", type=float, help="What a mean of the weights keeps; 0: no mean."),
+        click.option("--patience", type=int, help="End after so many epochs without a better."),
+        click.option("--backbone-rate", type=float, help="Share of the rate below the head."),
+        click.option(
+            "--freeze/--no-freeze",
+            default=None,
+            help="Train the head alone, on features computed once: for machines without a GPU.",
+        ),
+        click.option(
+            "--compile",
+            type=click.Choice(["auto", "on", "off"]),
+            help="torch.compile; auto: on a GPU, for long runs.",
+        ),
         click.option(
             "--preset",
             type=click.Choice(["default", "seed"]),
@@ -52,34 +72,95 @@ def split_preset(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 @click.option("--dataset", required=True, help="The data set to train on.")
 @train_options
 @click.option("--seed", type=click.IntRange(min=0), help="Of weights and augmentation.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N; as POPQ_DEVICE, for this run.")
+@click.option(
+    "--tracker",
+    type=click.Choice(["tensorboard", "wandb", "mlflow", "trackio"]),
+    help="Tell another tracker of each epoch too.",
+)
+@click.option("--follow", is_flag=True, help="Show a live table; with --enqueue, until it is over.")
 @click.option("--enqueue", is_flag=True, help="Leave it to a worker of the gpu queue.")
 @show.json_option
-def train_command(dataset: str, enqueue: bool, as_json: bool, **options: Any) -> None:
+def train_command(
+    dataset: str,
+    device: str | None,
+    tracker: str | None,
+    follow: bool,
+    enqueue: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Train a network on a data set to tell how popular a photo is from its pixels.
 
-    Builds the pack (the decoded photos) once, then trains with a checkpoint an epoch. Started
-    again with the same options, an unfinished run goes on from its last epoch.
+    Builds the pack (the decoded photos) once, then trains, with a checkpoint an epoch and every
+    ten minutes (POPQ_CHECKPOINT_EVERY_S). Ctrl-C stops it after its next batch; started again with
+    the same options, an unfinished run goes on from where it was.
+
+    Several GPUs or machines: `accelerate launch -m popq train --dataset NAME`; they share each
+    batch.
     """
+    if enqueue and device is not None:
+        raise click.UsageError("--device is for training here; a worker's is its POPQ_DEVICE.")
     preset, given = split_preset(options)
-    ticker = show.Ticker()
     with open_rooms() as rooms:
-        run = api.new_run(rooms, dataset, preset, given)
+        if device is not None:
+            rooms.settings = rooms.settings.model_copy(update={"device": device})
+        run = api.new_run(rooms, dataset, preset, given, tracker)
         if enqueue:
             from popq import tasks  # noqa: PLC0415 - Celery, only where bells are rung
 
             tasks.ring_run(rooms, run)
-            found = api.show_run(rooms, run)
+            found = _followed(rooms, run) if follow else api.show_run(rooms, run)
         else:
-            try:
-                found = api.train(rooms, run, on_progress=ticker)
-            finally:
-                ticker.close()
+            found = _train(rooms, run, follow)
+            if not api.leads(rooms):
+                return
     if as_json:
         show.data(found)
-    elif enqueue:
+    elif enqueue and not follow:
         click.echo(f"Run {run} is queued; a worker of the gpu queue trains it.")
     else:
         _print(found)
+    if found["state"] in {"failed", "stopped"}:
+        raise SystemExit(1)
+
+
+def _train(rooms: Rooms, run: int, follow: bool) -> dict[str, Any]:
+    """Train the run here; a first Ctrl-C stops it gently."""
+    stop = threading.Event()
+    view = Live() if follow else show.Ticker()
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if isinstance(view, show.Ticker):
+            view(phase, done, total)
+        elif view.due():
+            view(api.show_run(rooms, run))
+
+    def ask() -> None:
+        show.note("Stopping after this batch; once more to end at once.")
+        stop.set()
+
+    try:
+        with stopping.asked(ask):
+            found = api.train(rooms, run, on_progress=tell, stop=stop)
+        if isinstance(view, Live):
+            view(found)
+        return found
+    finally:
+        view.close()
+
+
+def _followed(rooms: Rooms, run: int) -> dict[str, Any]:
+    """Show the run until it is over."""
+    view = Live()
+    try:
+        return api.follow_run(rooms, run, on_look=view)
+    except KeyboardInterrupt:
+        view.close()
+        show.note(f"No longer followed; the run goes on. `popq runs stop {run}` stops it.")
+        raise
+    finally:
+        view.close()
 
 
 _id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metavar="ID")
@@ -91,7 +172,7 @@ _id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metav
 @show.json_option
 @click.pass_context
 def runs_command(ctx: click.Context, as_json: bool) -> None:
-    """List training runs, newest first, with their key metrics; show one, or compare two."""
+    """List training runs, newest first, with their key metrics; show, stop or compare them."""
     if ctx.invoked_subcommand is not None:
         if as_json:
             ctx.default_map = {name: {"as_json": True} for name in runs_command.commands}
@@ -106,15 +187,31 @@ def runs_command(ctx: click.Context, as_json: bool) -> None:
 
 @runs_command.command("show")
 @_id_argument
+@click.option("--follow", is_flag=True, help="Show a live table until the run is over.")
 @show.json_option
-def _show(run: int, as_json: bool) -> None:
+def _show(run: int, follow: bool, as_json: bool) -> None:
     """Show run ID with its epochs and metrics."""
     with open_rooms() as rooms:
-        found = api.show_run(rooms, run)
+        found = _followed(rooms, run) if follow else api.show_run(rooms, run)
     if as_json:
         show.data(found)
     else:
         _print(found)
+
+
+@runs_command.command("stop")
+@_id_argument
+@show.json_option
+def _stop(run: int, as_json: bool) -> None:
+    """Stop run ID: at once if it waits, else after its next batch, keeping its checkpoint."""
+    with open_rooms() as rooms:
+        state = api.stop_run(rooms, run)
+    if as_json:
+        show.data({"run": run, "state": state})
+    elif state == "stopped":
+        click.echo(f"Run {run} is stopped; train it again and it goes on.")
+    else:
+        click.echo(f"Run {run} stops after its next batch, within a second or so.")
 
 
 runs_command.add_command(judged.compare_command)

@@ -11,11 +11,13 @@ from popq.learn.augment import PACK_SIDE
 from popq.learn.model import Arch
 from popq.learn.objectives import Name
 
-Schedule = Literal["constant", "onecycle"]
+Schedule = Literal["constant", "onecycle", "cosine"]
 #: torchvision's ResNets shrink a picture 32 times.
 LEAST_IMAGE = 32
-#: One-cycle: share of the steps on which the rate rises, and what it starts from and ends at.
-WARM_UP, START_SHARE, END_SHARE = 0.3, 1 / 25, 1e-4
+#: Share of the steps on which the rate rises, and what shares of the highest it starts from and
+#: ends at.
+WARM_UP = {"onecycle": 0.3, "cosine": 0.05}
+START_SHARE, END_SHARE = 1 / 25, 1e-4
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,13 @@ class Config:
     """One training run. `outputs` counts the tiers; `lr` is the schedule's highest rate.
 
     `pairs` says of whom the photos are that `rank` compares: of one owner, or of anybody.
-
-    Raises `BadInput` for a value out of its range.
+    `label_smoothing` is the share of a photo that is spread over all tiers (`classify` alone);
+    `clip_norm` the longest gradient that is followed, 0 for any; `ema` the share that a running
+    mean of the weights keeps at each step, 0 for none (validation and scoring see the mean);
+    `patience` the epochs without a better one after which a run ends, 0 for never;
+    `backbone_rate` the share of the rate that all layers but the head learn with; `freeze` leaves
+    them as they are and trains the head on their features. Raises `BadInput` for a value out of
+    its range.
     """
 
     arch: Arch = "resnet50"
@@ -42,6 +49,13 @@ class Config:
     weight_decay: float = 1e-4
     schedule: Schedule = "onecycle"
     seed: int = 0
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    patience: int = 0
+    backbone_rate: float = 1.0
+    freeze: bool = False
+    compile: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -63,15 +77,27 @@ class Config:
             ("momentum", 0.0, 1.0),
             ("weight_decay", 0.0, math.inf),
             ("seed", 0, 2**63 - 1),
+            ("label_smoothing", 0.0, 0.9),
+            ("clip_norm", 0.0, math.inf),
+            ("ema", 0.0, 0.99999),
+            ("patience", 0, math.inf),
+            ("backbone_rate", 0.0, 1.0),
         ):
             if not least <= getattr(self, name) <= most:
                 raise BadInput(f"{name} is {getattr(self, name)}; it goes from {least} to {most}.")
+        self._check_together()
+
+    def _check_together(self) -> None:
         if not 0.0 < self.lr < math.inf:
             raise BadInput(f"lr is {self.lr}; it must be greater than 0 and finite.")
         if self.pairs != "owner" and self.objective != "rank":
             raise BadInput(f"--pairs is for --objective rank; {self.objective} compares no photos.")
         if self.nesterov and self.momentum == 0.0:
             raise BadInput("Nesterov's step needs a momentum greater than 0.")
+        if self.freeze and self.weights == "none":
+            raise BadInput("freeze trains a head on trained weights; weights none has none.")
+        if self.freeze and self.ema:
+            raise BadInput("freeze trains the head alone, without ema; leave one of them out.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as plain values; `from_json` makes it anew."""
@@ -79,17 +105,33 @@ class Config:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:
-        """Return the configuration that `to_json` gave; raises `BadInput` for anything else."""
+        """Return the configuration that `to_json` gave; raises `BadInput` for anything else.
+
+        One of an older popq lacks what was added since: such a run did without.
+        """
         known = {field.name for field in fields(cls)}
-        if odd := known ^ set(values):
+        if odd := (known - ADDED) ^ (set(values) - ADDED):
             raise BadInput(f"This is no configuration of this popq: see {', '.join(sorted(odd))}.")
         return cls(**values)
 
 
+#: Fields that the first configurations did not have. Their defaults are what was done then.
+ADDED = frozenset(
+    (
+        "pairs",
+        "label_smoothing",
+        "clip_norm",
+        "ema",
+        "patience",
+        "backbone_rate",
+        "freeze",
+        "compile",
+    )
+)
 #: `default` is for a good result (`configure` fits batch and rate to the data); `seed` does what
 #: the student of 2021 did, whose report says ImageNet but whose code started from random weights.
 PRESETS: dict[str, Config] = {
-    "default": Config(),
+    "default": Config(label_smoothing=0.1, clip_norm=5.0, ema=0.99),
     "seed": Config(
         weights="none",
         batch_size=16,
@@ -125,8 +167,11 @@ def configure(preset: str, photos: int, **options: Any) -> Config:
         while batch > LEAST_BATCH and photos < batch * LEAST_STEPS:
             batch //= 2
         options = {"batch_size": batch} | options
-        weights = options.get("weights", base.weights)
-        rate = LR_FROM_RANDOM if weights == "none" else LR_FROM_TRAINED
+        if options.get("freeze"):
+            options = {"ema": 0.0} | options
+        # A frozen network's head, the one layer that learns, starts from random weights.
+        fresh = options.get("weights", base.weights) == "none" or options.get("freeze")
+        rate = LR_FROM_RANDOM if fresh else LR_FROM_TRAINED
         options = {"lr": rate * options["batch_size"]} | options
     return replace(base, **options)
 
@@ -135,11 +180,11 @@ def learning_rate(config: Config, step: int, steps: int) -> float:
     """Return the rate of step `step` (from 0) of `steps`; a pure function, so nothing to save.
 
     "onecycle": up along a cosine from lr / 25 in the first 30 % of the steps, then down along one
-    to lr / 10,000 (Smith 2018, in fast.ai's shape).
+    to lr / 10,000 (Smith 2018, in fast.ai's shape); "cosine": the same, up in the first 5 %.
     """
     if config.schedule == "constant":
         return config.lr
-    peak = WARM_UP * steps
+    peak = WARM_UP[config.schedule] * steps
     if step < peak:
         start, end, way = START_SHARE, 1.0, step / peak
     else:

@@ -22,6 +22,8 @@ Item = TypeVar("Item")
 Ready = TypeVar("Ready")
 #: Batches that wait for the model at most.
 AHEAD = 2
+#: Share of a GPU's free memory that packed photos may take: the model needs the rest.
+PIXELS_SHARE = 0.4
 #: With fewer pairs than this a ranking learns its few photos by heart.
 FEWEST_PAIRS = 10
 
@@ -146,7 +148,8 @@ class Batch:
     """What one training step takes: images (B, 3, S, S) float32 and targets (B,).
 
     Targets are int64 tiers from 0 or float64 labels, as the objective learns from. Photos of one
-    pair follow each other, the less popular first.
+    pair follow each other, the less popular first. Where only the head learns, `images` are the
+    photos' features, (B, F) float32.
     """
 
     images: Tensor
@@ -158,46 +161,89 @@ def aim_of(config: Config, data: Data) -> Objective:
     return objective(config.objective, data.scale(config))
 
 
-def examples_per_epoch(data: Data, config: Config) -> int:
-    """Return how many photos an epoch trains on, or for `rank` how many pairs.
+def edges(data: Data, config: Config) -> NDArray[np.int64]:
+    """Return where an epoch's batches begin and end, in photos, from 0 to all that it trains on.
 
-    Pairs are at most half as many as photos, so that an epoch is as long whatever the objective.
+    Of `rank` these are pairs, each whole in one batch, and at most half as many as there are
+    photos, so that an epoch is as long whatever the objective. Sizes differ by one photo or pair at
+    most: a last batch of one photo would upset the batch norms.
     """
     group = aim_of(config, data).group
-    return min(len(data.examples(config, "train")), max(1, len(data.train) // group))
+    examples = min(len(data.examples(config, "train")), max(1, len(data.train) // group))
+    steps = -(-examples // max(1, config.batch_size // group))
+    return group * np.rint(np.linspace(0, examples, steps + 1)).astype(np.int64)
 
 
 def steps_per_epoch(data: Data, config: Config) -> int:
     """Return how many batches of at most `config.batch_size` photos an epoch has."""
-    group = aim_of(config, data).group
-    return -(-examples_per_epoch(data, config) // max(1, config.batch_size // group))
+    return len(edges(data, config)) - 1
 
 
 def training_batches(
-    data: Data, config: Config, epoch: int, device: torch.device
+    data: Data,
+    config: Config,
+    epoch: int,
+    device: torch.device,
+    *,
+    first: int = 0,
+    part: tuple[int, int] = (0, 1),
+    resident: Tensor | None = None,
+    features: NDArray[np.float32] | None = None,
 ) -> Generator[Batch]:
-    """Yield the epoch's batches: every training photo once, each with a crop of its own.
+    """Yield the epoch's batches from number `first` on: each photo once, with a crop of its own.
 
-    For `rank` they are the epoch's draw of the pairs, each pair whole in one batch. Order, crops
-    and flips follow from (seed, epoch) alone, so that a resumed run draws the same. Batch sizes
-    differ by one photo or pair at most: a last batch of one photo would upset the batch norms.
+    For `rank` they are the epoch's draw of the pairs. Order, crops and flips follow from (seed,
+    epoch) alone, so that a resumed run draws the same. `part` (i, n) yields the i-th of n parts of
+    each batch. Pixels are taken from `resident`, if they lie on the device; with `features` (N, F)
+    there are no pixels.
     """
     rng = np.random.default_rng((config.seed, epoch))
     examples = rng.permutation(data.examples(config, "train"))
-    examples = examples[: examples_per_epoch(data, config)]
-    edges = np.linspace(0, len(examples), steps_per_epoch(data, config) + 1)
-    bounds = examples.shape[1] * np.rint(edges).astype(int)
-    order = examples.reshape(-1)
+    bounds = edges(data, config)
+    order = examples.reshape(-1)[: bounds[-1]]
+    bounds = bounds[first:]
     crops = draw_crops(rng, len(order))
-    answers = data.answers(aim_of(config, data))
+    answers, group = data.answers(aim_of(config, data)), examples.shape[1]
+    rank, of = part
 
-    def load(some: slice) -> Batch:
+    def load(start: int, end: int) -> Batch:
+        size = (end - start) // group
+        some = slice(start + group * (size * rank // of), start + group * (size * (rank + 1) // of))
         rows = order[some]
-        images = upload(data.pixels[rows], device)
+        targets = torch.from_numpy(answers[rows]).to(device)
+        if features is not None:
+            return Batch(torch.from_numpy(features[rows]).to(device), targets)
+        if resident is not None:
+            images = resident[torch.from_numpy(rows).to(device)]
+        else:
+            images = upload(data.pixels[rows], device)
         images = prepare(images, crops[some], config.image_size, data.mean, data.std)
-        return Batch(images, torch.from_numpy(answers[rows]).to(device))
+        return Batch(images, targets)
 
-    return prefetch(load, map(slice, bounds[:-1], bounds[1:]))
+    ranges = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    return prefetch(lambda ends: load(*ends), ranges)
+
+
+def resident(pixels: NDArray[np.uint8], device: torch.device, room: int) -> Tensor | None:
+    """Return the pack's pixels on the device, or None where they take more than `room` bytes.
+
+    They are read from the disk once, in parts of about 200 MB.
+    """
+    if pixels.nbytes > room:
+        return None
+    there = torch.empty(pixels.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(pixels), 1024):
+        part = np.ascontiguousarray(pixels[start : start + 1024])
+        there[start : start + len(part)] = torch.from_numpy(part).to(device)
+    return there
+
+
+def room_on(device: torch.device) -> int:
+    """Return how many bytes of pixels the device should hold; none on a CPU, which maps them."""
+    if device.type == "cpu":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * PIXELS_SHARE)
 
 
 def upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:

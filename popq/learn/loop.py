@@ -2,43 +2,39 @@
 
 On the CPU a run that is killed and started again ends with the same bits as one left alone (same
 machine and versions; a GPU's sums vary in their last bits anyway): order, crops and flips are
-drawn from (seed, epoch), the rate is a function of the step, and `last` holds all the rest.
+drawn from (seed, epoch), the rate is a function of the step, and `last` holds all the rest, also
+in the middle of an epoch.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch import Tensor
 
-from popq.errors import BadInput, PopqError
-from popq.learn import checkpoint, cuts
+from popq.errors import Misconfigured, PopqError
+from popq.learn import checkpoint, cuts, engine, features, recipe, resume
 from popq.learn.config import Config, learning_rate
-from popq.learn.data import (
-    Batch,
-    Data,
-    aim_of,
-    examples_per_epoch,
-    steps_per_epoch,
-    training_batches,
-)
-from popq.learn.model import autocast_dtype, build, pick_device, place, versions
+from popq.learn.data import Batch, Data, aim_of, edges, steps_per_epoch, training_batches
+from popq.learn.model import autocast_dtype, pick_device, versions
 from popq.learn.objectives import Objective
 from popq.learn.predict import CHUNK, outputs
+from popq.learn.resume import EpochReport, Middle, Point
+from popq.learn.ticker import Metrics, Progress, Ticker
+from popq.learn.training import Training, begin
 
 #: Steps between looks at the loss: each look makes a GPU wait for the CPU.
 LOOK_EVERY = 16
-OPTIMIZER_PREFIX = "optimizer."
+#: Seconds between checkpoints within an epoch.
+SAVE_EVERY_S = 600.0
 
 
 class Diverged(PopqError):
@@ -46,48 +42,16 @@ class Diverged(PopqError):
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Mean loss over the objective's examples (photos, or pairs), and the share that are right."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One whole epoch. Training figures are those of the augmented photos while learning.
-
-    An accuracy is the share of photos put into their tier, or of pairs put in order (`rank`).
-    `lr` is the last step's; `seconds` the whole epoch's, validation too; `images_per_second`
-    training photos by training seconds.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    lr: float
-    seconds: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far epoch `epoch` is, in photos trained on or validated, of `total`."""
-
-    epoch: int
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
 class Result:
-    """A finished run: a report an epoch, the best epoch's number, and what it ran on."""
+    """A finished run: a report an epoch, the best epoch's number, what it ran on, and a note.
+
+    `note` says what went otherwise than asked, None if nothing did.
+    """
 
     reports: tuple[EpochReport, ...]
     best_epoch: int
     versions: dict[str, str]
+    note: str | None
 
 
 def fit(
@@ -98,147 +62,225 @@ def fit(
     device: str = "auto",
     on_epoch: Callable[[EpochReport], None],
     on_progress: Callable[[Progress], None],
+    on_note: Callable[[str], None] = lambda _: None,
+    save_every_s: float = SAVE_EVERY_S,
+    cache: Path | None = None,
+    together: engine.Engine | None = None,
 ) -> Result:
     """Train as `config` says, or go on from the `last` checkpoint in `folder`, to the last epoch.
 
-    `on_progress` is called after every batch; what it raises ends the run and leaves the last
-    whole epoch's checkpoint. `on_epoch` is called once the epoch's checkpoint is on the disk, and
-    on a resume first for the epochs before: a caller that died in between misses none, so record
-    by epoch number. The best epoch is the one of the objective's highest merit in validation.
+    `on_progress` is called after every batch. A `Halt` that it raises ends the run with a
+    checkpoint of where it is; after anything else that of the last epoch, or of the last
+    `save_every_s` seconds, stays. `on_epoch` is called once the epoch's checkpoint is on the disk,
+    and on a resume first for the epochs before: a caller that died in between misses none, so
+    record by epoch number. `on_note` hears of what goes otherwise than asked. The best epoch is
+    the one of the objective's highest merit in validation. Features of a frozen network are
+    kept in `cache` (`folder` if not given). `together` is this process's engine, if it is made
+    already; of several processes only the leader writes and calls `on_epoch` and `on_progress`.
 
     Raises `BadInput` for data that cannot be trained on, or a checkpoint of another configuration,
     of other data, broken or foreign; `Misconfigured` for a missing device, weights that cannot be
-    fetched, a disk that refuses; `Diverged` for a loss that is no number.
+    fetched, a disk that refuses, memory that does not do for two photos; `Diverged` for a loss
+    that is no number.
     """
     data.check(config)
-    where = pick_device(device)
+    team = together or engine.engine(pick_device(device))
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.clear_temporary(folder)
-    resumed = checkpoint.path_of(folder, "last").exists()
-    training = begin(config, data, where, weights="none" if resumed else config.weights)
+    if team.leads:
+        checkpoint.clear_temporary(folder)
+    saved = resume.find(folder, config, data)
+    training = begin(
+        config, data, team.device, weights="none" if saved else config.weights, engine=team
+    )
+    point = resume.restore(training, saved) if saved else Point()
+    ticker = Ticker(training, folder, point, on_progress, on_note, save_every_s)
+    if config.freeze:
+        kept = features.of(training, cache or folder, ticker.features)
+        training.adopt_features(kept)
+    if team.leads:
+        for report in point.reports:
+            on_epoch(report)
     aim = aim_of(config, data)
-
-    def merit(report: EpochReport) -> tuple[float, float]:
-        return aim.merit(report.val_loss, report.val_accuracy)
-
-    reports = _resume(training, folder) if resumed else []
-    for report in reports:
-        on_epoch(report)
-    for epoch in range(len(reports) + 1, config.epochs + 1):
-        report = _epoch(training, epoch, on_progress)
-        better = not reports or merit(report) > max(map(merit, reports))
-        reports.append(report)
-        facts = _facts(config, data) | {"epoch": epoch}
-        so_far = {"reports": [asdict(r) for r in reports]}
-        weights = training.model.state_dict()
+    while len(point.reports) < config.epochs and not _stalled(aim, point.reports, config.patience):
+        report = _epoch(training, point, ticker)
+        better = not point.reports or _merit(aim, report) > _merit(aim, _best(aim, point.reports))
+        point.reports.append(report)
+        point.middle = Middle()
+        if not team.leads:
+            continue
+        facts = resume.facts_of(config, data) | {"epoch": report.epoch}
         if better:
             # Before `last`: a kill in between repeats this epoch and writes the same again. No
             # timings in it, so that the same training gives the same file, to the hash.
-            checkpoint.write(folder, "best", weights, facts)
-        checkpoint.write(folder, "last", weights | _optimizer_state(training), facts | so_far)
+            checkpoint.write(folder, "best", training.judged.state_dict(), facts)
+        ticker.save()
         on_epoch(report)
-    best = max(reports, key=merit)
-    if config.objective == "rank":
-        total = len(data.train)
-        cuts.cut(folder, data, where, lambda n: on_progress(Progress(config.epochs, n, total)))
-    return Result(tuple(reports), best.epoch, versions(where))
+    if config.objective == "rank" and team.leads:
+        cuts.cut(folder, data, team.device, ticker.cutting)
+    best = _best(aim, point.reports)
+    return Result(tuple(point.reports), best.epoch, versions(team.device), ticker.note)
 
 
-@dataclass(frozen=True)
-class Training:
-    """What an epoch works with, on `device`."""
-
-    config: Config
-    data: Data
-    device: torch.device
-    model: nn.Module
-    optimizer: Optimizer
+def _merit(aim: Objective, report: EpochReport) -> tuple[float, float]:
+    return aim.merit(report.val_loss, report.val_accuracy)
 
 
-def begin(config: Config, data: Data, device: torch.device, *, weights: str) -> Training:
-    """Return network and optimizer at their start; random weights follow from the seed alone.
-
-    `weights` as `model.build` takes them, and the errors that it raises.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        needed = aim_of(config, data).outputs(config.outputs)
-        model = place(build(config.arch, needed, weights), device)
-    optimizer = SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-    )
-    return Training(config, data, device, model, optimizer)
+def _best(aim: Objective, reports: list[EpochReport]) -> EpochReport:
+    """Return the first of the best epochs."""
+    return max(reports, key=lambda report: _merit(aim, report))
 
 
-def _epoch(training: Training, epoch: int, on_progress: Callable[[Progress], None]) -> EpochReport:
-    """Train for one epoch, validate, and report."""
-    data, config = training.data, training.config
-    group = aim_of(config, data).group
-    trained, validated = group * examples_per_epoch(data, config), len(data.val)
+def _stalled(aim: Objective, reports: list[EpochReport], patience: int) -> bool:
+    """Return whether the last `patience` epochs (0: any number) brought none that is better."""
+    if not patience or not reports:
+        return False
+    return len(reports) - _best(aim, reports).epoch >= patience
 
-    def progress(done: int) -> None:
-        on_progress(Progress(epoch, done, trained + validated))
 
-    start = time.monotonic()
-    train = train_one_epoch(training, epoch, progress)
-    seconds = time.monotonic() - start
-    val = evaluate(training, lambda done: progress(trained + done))
-    _check_finite(val.loss, config, epoch)
-    return EpochReport(
+def _epoch(training: Training, point: Point, ticker: Ticker) -> EpochReport:
+    """Train for the rest of the epoch that `point` is in, validate, and report."""
+    epoch, middle = len(point.reports) + 1, point.middle
+    begun = time.monotonic() - middle.seconds
+    before = middle.done
+
+    def trained(seen: Metrics | None, look: bool) -> None:
+        nonlocal before
+        middle.seconds = time.monotonic() - begun
+        ticker.trained(epoch, middle.done - before, seen, look=look)
+        before = middle.done
+
+    train = train_one_epoch(training, epoch, trained, middle)
+    checked = 0
+
+    def validated(done: int) -> None:
+        nonlocal checked
+        ticker.validated(epoch, done - checked, done)
+        checked = done
+
+    val = evaluate(training, validated)
+    _check_finite(val.loss, training.config, epoch)
+    config, steps = training.config, middle.step
+    report = EpochReport(
         epoch=epoch,
         train_loss=train.loss,
         train_accuracy=train.accuracy,
         val_loss=val.loss,
         val_accuracy=val.accuracy,
-        lr=training.optimizer.param_groups[0]["lr"],
-        seconds=time.monotonic() - start,
-        images_per_second=trained / seconds,
+        lr=learning_rate(config, epoch * steps - 1, config.epochs * steps),
+        seconds=time.monotonic() - begun,
+        images_per_second=middle.done / middle.seconds,
     )
+    return training.engine.same(report)
 
 
-def train_one_epoch(training: Training, epoch: int, on_batch: Callable[[int], None]) -> Metrics:
-    """Take one step for each batch of epoch `epoch` (from 1); `on_batch` hears of photos done.
+def train_one_epoch(
+    training: Training,
+    epoch: int,
+    on_batch: Callable[[Metrics | None, bool], None],
+    middle: Middle | None = None,
+) -> Metrics:
+    """Take one step for each batch of epoch `epoch` (from 1) that is left after `middle`.
 
-    Returns sums over photos (or pairs) divided by their number, as the network was at each batch.
-    Raises `Diverged` when the loss is no longer finite.
+    `on_batch` hears of every step, once `middle` says so too: the metrics so far when they were
+    looked at, and whether all processes are at one now. Returns sums over photos (or pairs) divided
+    by their number, as the network was at each batch. Raises `Diverged` when the loss is no longer
+    finite.
     """
     config, data, device = training.config, training.data, training.device
     aim = aim_of(config, data)
+    ends = edges(data, config)[1:].tolist()
     steps = steps_per_epoch(data, config)
-    sums = torch.zeros(2, dtype=torch.float64, device=device)
-    done = 0
-    training.model.train()
-    with closing(training_batches(data, config, epoch, device)) as batches:
-        for step, batch in enumerate(batches):
-            rate = learning_rate(config, (epoch - 1) * steps + step, config.epochs * steps)
-            sums += train_step(training, aim, batch, rate)
-            if step % LOOK_EVERY == 0:
-                _check_finite(float(sums[0]), config, epoch)
-            done += len(batch.targets)
-            on_batch(done)
-    loss_sum, correct = sums.tolist()
-    _check_finite(loss_sum, config, epoch)
-    examples = done // aim.group
-    return Metrics(loss_sum / examples, correct / examples)
+    middle = middle if middle is not None else Middle()
+    middle.sums = middle.sums.to(device)
+    seen: Metrics | None = None
+    training.net.train()
+    batches = training_batches(
+        data,
+        config,
+        epoch,
+        device,
+        first=middle.step,
+        part=(training.engine.rank, training.engine.processes),
+        resident=training.resident,
+        features=training.features,
+    )
+    with closing(batches):
+        for batch in batches:
+            overall = (epoch - 1) * steps + middle.step
+            rate = learning_rate(config, overall, config.epochs * steps)
+            middle.sums += training.engine.total(train_step(training, aim, batch, rate))
+            if training.mean is not None:
+                training.mean.follow(training.model, overall)
+            look = middle.step % LOOK_EVERY == 0
+            middle.done = ends[middle.step]
+            middle.step += 1
+            if look:
+                _check_finite(float(middle.sums[0]), config, epoch)
+                seen = _mean(aim, middle)
+            on_batch(seen, look)
+    _check_finite(float(middle.sums[0]), config, epoch)
+    return _mean(aim, middle)
+
+
+def _mean(aim: Objective, middle: Middle) -> Metrics:
+    loss, correct = middle.sums.tolist()
+    examples = middle.done // aim.group
+    return Metrics(loss / examples, correct / examples)
 
 
 def train_step(training: Training, aim: Objective, batch: Batch, rate: float) -> Tensor:
-    """Take one step at rate `rate`; return the batch's summed loss and its right examples, (2,)."""
-    for group in training.optimizer.param_groups:
-        group["lr"] = rate
-    dtype = autocast_dtype(training.device)
-    with torch.autocast(training.device.type, dtype, enabled=dtype is not None):
-        logits = training.model(batch.images)
-    logits = logits.float()
-    loss = aim.loss(logits, batch.targets)
-    training.optimizer.zero_grad()
-    (loss * aim.group / len(batch.targets)).backward()  # type: ignore[no-untyped-call]
+    """Take one step at rate `rate`; return the batch's summed loss and its right examples, (2,).
+
+    When memory runs out the batch is cut into twice as many parts, whose gradients add up, for
+    this step and all that follow. Raises `Misconfigured` when two photos are too many.
+    """
+    recipe.set_rate(training.optimizer, rate)
+    while True:
+        training.optimizer.zero_grad()
+        try:
+            sums = _gradients(training, aim, batch)
+            break
+        except RuntimeError as error:
+            if not recipe.is_out_of_memory(error):
+                raise
+            _cut(training, len(batch.targets), error)
+    if training.config.clip_norm:
+        torch.nn.utils.clip_grad_norm_(training.net.parameters(), training.config.clip_norm)
     training.optimizer.step()
-    return torch.stack([loss.detach(), aim.correct(logits.detach(), batch.targets)])
+    return sums
+
+
+def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
+    """Add up the gradients of the batch's mean loss; return its summed loss and right ones."""
+    dtype = autocast_dtype(training.device)
+    examples, sums = len(batch.targets) // aim.group, []
+    # A pair is never divided.
+    cuts_at = [aim.group * (examples * i // training.parts) for i in range(1, training.parts)]
+    smoothing = training.config.label_smoothing if training.config.objective == "classify" else 0.0
+    images = batch.images.tensor_split(cuts_at)
+    for part, targets in zip(images, batch.targets.tensor_split(cuts_at), strict=True):
+        with torch.autocast(training.device.type, dtype, enabled=dtype is not None):
+            logits = training.net(part)
+        logits = logits.float()
+        loss = aim.loss(logits, targets)
+        goal = recipe.softened(loss, logits, smoothing)
+        (goal / examples).backward()  # type: ignore[no-untyped-call]
+        sums.append(torch.stack([loss.detach(), aim.correct(logits.detach(), targets)]))
+    return torch.stack(sums).sum(dim=0)
+
+
+def _cut(training: Training, photos: int, error: RuntimeError) -> None:
+    """Cut batches into twice as many parts from now on, of two photos at least."""
+    if photos < 4 * training.parts or training.engine.processes > 1:
+        # In several processes the others would wait for gradients that never come.
+        raise Misconfigured(
+            f"Memory does not do for {photos // training.parts} photos at "
+            f"{training.config.image_size} pixels: {error}. Give a smaller --batch-size, "
+            "--image-size or --arch resnet18, or a device with more memory."
+        ) from error
+    training.parts *= 2
+    if training.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _check_finite(loss: float, config: Config, epoch: int) -> None:
@@ -251,7 +293,7 @@ def _check_finite(loss: float, config: Config, epoch: int) -> None:
 
 
 def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
-    """Return loss and accuracy over the validation split, its photos seen by their centre."""
+    """Return loss and accuracy over all validation photos, seen by their centre."""
     config, data, device = training.config, training.data, training.device
     aim = aim_of(config, data)
     size = CHUNK[device.type]
@@ -262,7 +304,12 @@ def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
 
     parts: list[Tensor] = []
     norm = (data.mean, data.std)
-    with closing(outputs(training.model, photos(), config.image_size, norm, device)) as batches:
+    seen: Generator[Tensor] = (
+        outputs(training.judged, photos(), config.image_size, norm, device)
+        if training.features is None
+        else _from_features(training, training.features)
+    )
+    with closing(seen) as batches:
         for part in batches:
             parts.append(part)
             on_batch(sum(map(len, parts)))
@@ -277,54 +324,11 @@ def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
     return Metrics(loss / len(examples), correct / len(examples))
 
 
-def _facts(config: Config, data: Data) -> dict[str, Any]:
-    """Return what a checkpoint must agree with to be gone on from, as JSON gives it back."""
-    return {
-        "config": config.to_json(),
-        "mean": list(data.mean),
-        "std": list(data.std),
-        "photos": [len(data.train), len(data.val)],
-        "pairs": None if data.pairs is None else [len(data.pairs.train), len(data.pairs.val)],
-        "scale": data.scale(config).to_json(),
-    }
-
-
-def _optimizer_state(training: Training) -> dict[str, Tensor]:
-    """Return the optimizer's tensors, named by what they are and by their parameter."""
-    return {
-        f"{OPTIMIZER_PREFIX}{kind}.{name}": value
-        for name, parameter in training.model.named_parameters()
-        for kind, value in training.optimizer.state[parameter].items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _resume(training: Training, folder: Path) -> list[EpochReport]:
-    """Put `last` back into model and optimizer; return the reports of the epochs so far."""
-    path = checkpoint.path_of(folder, "last")
-    tensors, facts = checkpoint.read(folder, "last")
-    now = _facts(training.config, training.data)
-    # One flat table, so that the message can name the very option that differs.
-    before, now = facts | facts.get("config", {}), now | now.pop("config")
-    if odd := [what for what in now if before.get(what) != now[what]]:
-        raise BadInput(
-            f"The checkpoint {path} is of another run: "
-            + "; ".join(f"its {what} is {before.get(what)}, now {now[what]}" for what in odd)
-            + ". Start a new run, or give it what it was started with."
-        )
-    model, state = training.model, training.optimizer.state
-    parameters = dict(model.named_parameters())
-    try:
-        reports = [EpochReport(**report) for report in facts["reports"]]
-        model.load_state_dict({name: tensors[name] for name in model.state_dict()})
-        for key, tensor in tensors.items():
-            if key.startswith(OPTIMIZER_PREFIX):
-                kind, name = key.removeprefix(OPTIMIZER_PREFIX).split(".", 1)
-                like = parameters[name]
-                # In the parameter's own memory order, as the optimizer would have made it.
-                state[like][kind] = torch.empty_like(like).copy_(tensor)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise BadInput(
-            f"The checkpoint {path} is not whole: {error}. Delete it to train anew."
-        ) from error
-    return reports
+def _from_features(training: Training, features: NDArray[np.float32]) -> Generator[Tensor]:
+    """Yield the head's outputs for the validation photos, a thousand at a time."""
+    rows = training.data.val
+    training.net.eval()
+    for start in range(0, len(rows), 1024):
+        some = torch.from_numpy(features[rows[start : start + 1024]]).to(training.device)
+        with torch.inference_mode():
+            yield training.net(some).float()

@@ -127,7 +127,7 @@ def pick_device(name: str) -> torch.device:
     if int(index or 0) >= found:
         raise Misconfigured(
             f"There is no device {name}: torch {torch.__version__} sees {found} GPUs here. "
-            "Check the driver, or choose --device cpu."
+            "Check the driver, or choose --device cpu (POPQ_DEVICE=cpu)."
         )
     return torch.device(name)
 

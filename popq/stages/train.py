@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-import platform
+import contextlib
+import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
-import popq
 from popq.catalogue import datasets, pairs, runs
 from popq.catalogue.datasets import MemberRow
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
-from popq.errors import BadInput, LeaseLost, Permanent, PopqError, ServiceDown, Transient
+from popq.errors import (
+    BadInput,
+    LeaseLost,
+    Misconfigured,
+    Permanent,
+    PopqError,
+    ServiceDown,
+    Transient,
+)
 from popq.images import pack
 from popq.images.store import Store
-from popq.learn import loop
+from popq.learn import engine, loop, trackers
 from popq.learn.config import Config, configure
 from popq.learn.data import Data, Labels, Pairs
 from popq.learn.model import pick_device, place
 from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
+from popq.learn.resume import EpochReport
+from popq.learn.ticker import Halt, Progress
 from popq.stages import judge as judging
+from popq.stages import provenance
 from popq.stages.heartbeat import Heartbeat
 
 log = structlog.get_logger()
@@ -35,20 +47,31 @@ log = structlog.get_logger()
 #: A run that has not got on for so long (a step, a part of the pack) is taken for hung. A first
 #: step may compile for minutes.
 LONGEST_STEP_S: Final = 900.0
+#: So often a run says in the catalogue how far it is, and sees whether it was asked to stop.
+TELL_S: Final = 1.0
+
+Value = TypeVar("Value")
 
 #: Called with a phase ("pack", "epoch 3"), how much of it is done, and of how much.
 OnProgress = Callable[[str, int, int], None]
 
 
-class Stopped(PopqError):
-    """The run was asked to stop; it can go on from its last checkpoint."""
+class Stopped(Halt):
+    """This process was asked to stop; the run goes on from where it was, by whoever is free."""
 
     exit_code = 130
 
 
+class StoppedByName(Stopped):
+    """Somebody asked for this very run to stop (`popq runs stop`); it waits to be asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a trainer works: the image store, folders for packs and runs, the device, its pace."""
+    """Where a trainer works: the image store, folders for packs and runs, the device, its pace.
+
+    `save_every_s` is the time between two checkpoints within an epoch.
+    """
 
     store: Store
     packs: Path
@@ -56,20 +79,44 @@ class Place:
     device: str
     worker: str
     lease_s: float
+    save_every_s: float = loop.SAVE_EVERY_S
 
 
-def create_run(catalogue: Catalogue, dataset: str, preset: str, **options: Any) -> int:
+def team(device: str) -> engine.Engine | None:
+    """Return this process's engine if a launcher started several, else None.
+
+    Alone the engine is made once the run is claimed, so that the run can say what is wrong with it.
+    """
+    return engine.engine(pick_device(device)) if engine.launched() else None
+
+
+def agreed(device: str, ask: Callable[[], Value]) -> Value:
+    """Return what `ask` returns; of several processes the leader asks, and the others are told."""
+    several = team(device)
+    if several is None:
+        return ask()
+    answer: Any = several.same(ask() if several.leads else None)
+    told: Value = answer
+    return told
+
+
+def create_run(
+    catalogue: Catalogue, dataset: str, preset: str, *, tracker: str | None = None, **options: Any
+) -> int:
     """Make a queued run, or take up an unfinished one that was asked to do exactly the same.
 
-    `options` are fields of the trainer's configuration. Raises `BadInput` for what it cannot do.
+    `options` are fields of the trainer's configuration; `tracker` is told of its epochs. Raises
+    `BadInput` for what it cannot do, `Misconfigured` for a tracker that is not installed.
     """
+    if tracker is not None:
+        trackers.check(tracker)
     with catalogue.begin() as tx:
         row, config = _asked(tx, dataset, preset, options)
         same = runs.find_same(tx, row.id, config)
         if same is not None and same.state != RunState.DONE:
-            runs.requeue(tx, same.id)
+            runs.requeue(tx, same.id, tracker)
             return int(same.id)
-        return runs.create(tx, row.id, config, config["seed"])
+        return runs.create(tx, row.id, config, config["seed"], tracker)
 
 
 def find_done(catalogue: Catalogue, dataset: str, preset: str, **options: Any) -> int | None:
@@ -99,14 +146,52 @@ def train(
     """Train a run to its end and record its epochs, weights hash and metrics.
 
     Returns False when another worker has it or it is over. Goes on from the last checkpoint.
-    Raises `Stopped` when `stop` is set, and what ended the run otherwise (the run's row says so).
+    Raises `Stopped` when `stop` is set or the run was asked to, and what ended the run otherwise
+    (its row says so): `stopped` by what a person can mend, `failed` by anything else.
+
+    Of several processes only the first is known to the catalogue; the others compute with it.
     """
-    with catalogue.begin() as tx:
-        term = runs.claim(tx, run, where.worker, where.lease_s)
+
+    def claim() -> int | None:
+        with catalogue.begin() as tx:
+            return runs.claim(tx, run, where.worker, where.lease_s)
+
+    several = team(where.device)
+    term = agreed(where.device, claim)
     if term is None:
         return False
+    if several is not None and not several.leads:
+        _compute_along(catalogue, run, where, several)
+        return True
     with structlog.contextvars.bound_contextvars(run=run, term=term, worker=where.worker):
-        return _work(catalogue, run, term, where, stop, on_progress)
+        done = _work(catalogue, run, term, where, stop, on_progress)
+    if several is not None:
+        several.same(None)  # the row is written
+    return done
+
+
+def _compute_along(catalogue: Catalogue, run: int, where: Place, several: engine.Engine) -> None:
+    """Compute with the leader, writing nothing; the launcher ends this process if it dies."""
+    with catalogue.read() as tx:
+        row = runs.get(tx, run)
+        dataset = datasets.get(tx, dataset=row.dataset_id)
+        members = datasets.members(tx, dataset.id)
+    several.same(None)  # the pack is built
+    folder = pack.folder_of(where.packs, dataset.fingerprint)
+    packed = pack.open_pack(folder, dataset.fingerprint, len(members))
+    if packed is None:
+        raise Misconfigured(f"{folder} is not here; the machines of one run share POPQ_DATA_DIR.")
+    config = Config.from_json(row.config)
+    loop.fit(
+        config,
+        _data(dataset, members, packed.pixels, _pairs(catalogue, dataset, members, config)),
+        where.runs / f"run-{run}",
+        on_epoch=lambda _: None,
+        on_progress=lambda _: None,
+        cache=folder,
+        together=several,
+    )
+    several.same(None)  # the leader has judged and written
 
 
 def _work(
@@ -127,8 +212,9 @@ def _work(
             _Trainer(catalogue, run, term, where, stop, on_progress, heart).work()
     except Stopped as stopped:
         with catalogue.begin() as tx:
-            runs.hand_back(tx, run, term)
-        log.info("run handed back", why=str(stopped))
+            end = runs.stop if isinstance(stopped, StoppedByName) else runs.hand_back
+            end(tx, run, term)
+        log.info("run stopped", why=str(stopped))
         raise
     except KeyboardInterrupt:
         with catalogue.begin() as tx:
@@ -139,6 +225,11 @@ def _work(
         return False
     except ServiceDown:
         # No fault of the run's: it goes on from its checkpoint when its lease has run out.
+        raise
+    except Misconfigured as error:
+        # A full disk, weights out of reach: once that is mended it goes on where it was.
+        with catalogue.begin() as tx:
+            runs.stop(tx, run, term, str(error))
         raise
     except Exception as error:
         # Also what nobody foresaw (memory, say): a run is never left "running".
@@ -160,28 +251,37 @@ class _Trainer:
     stop: threading.Event
     on_progress: OnProgress
     heart: Heartbeat
+    told: float = 0.0
 
     def work(self) -> None:
         with self.catalogue.read() as tx:
             row = runs.get(tx, self.run)
             dataset = datasets.get(tx, dataset=row.dataset_id)
             members = datasets.members(tx, dataset.id)
-        config = Config.from_json(row.config)
-        found = self._pairs(dataset, members, config)
-        packed = self._pack(dataset, members)
-        data = _data(dataset, members, packed.pixels, found)
+        versions = provenance.of_code() | {"data": dataset.fingerprint}
         folder = self.where.runs / f"run-{self.run}"
         with self.catalogue.begin() as tx:
-            runs.note(tx, self.run, self.term, folder=folder.name)
-        result = loop.fit(
-            config,
-            data,
-            folder,
-            device=self.where.device,
-            on_epoch=self._epoch,
-            on_progress=lambda p: self._beat(f"epoch {p.epoch}", p.done, p.total),
-        )
-        versions = {**result.versions, "popq": popq.__version__, "host": platform.node()}
+            runs.note(tx, self.run, self.term, folder=folder.name, versions=versions)
+        config = Config.from_json(row.config)
+        found = _pairs(self.catalogue, dataset, members, config)
+        several = team(self.where.device)
+        packed = self._pack(dataset, members)
+        if several is not None:
+            several.same(None)  # they may open it
+        data = _data(dataset, members, packed.pixels, found)
+        with trackers.tracking(row.tracker, folder, folder.name, row.config) as tell:
+            result = loop.fit(
+                config,
+                data,
+                folder,
+                device=self.where.device,
+                on_epoch=lambda report: self._epoch(report, tell),
+                on_progress=self._step,
+                on_note=self._note,
+                save_every_s=self.where.save_every_s,
+                cache=pack.folder_of(self.where.packs, dataset.fingerprint),
+                together=several,
+            )
         said, sha256 = self._predictions(folder, data)
         unit = config.objective in judging.IN_LABELS_UNIT
         judged = judging.judge(dataset, members, said, unit=unit)
@@ -194,40 +294,39 @@ class _Trainer:
                 best_epoch=result.best_epoch,
                 weights_sha256=sha256,
                 metrics=judged,
-                versions=versions,
+                versions=result.versions | versions,
             )
 
-    def _beat(self, phase: str, done: int, total: int) -> None:
+    def _step(self, progress: Progress) -> None:
+        phase = f"epoch {progress.epoch}" if progress.epoch else "features"
+        self._beat(phase, progress.done, progress.total, progress)
+
+    def _beat(self, phase: str, done: int, total: int, progress: Progress | None = None) -> None:
         """Tell of progress, and stop when asked to or when the run is another worker's."""
         if self.stop.is_set():
-            raise Stopped(f"run {self.run} stopped at {phase}; its last checkpoint is kept")
+            raise Stopped(f"run {self.run} stopped at {phase}; it goes on from there")
         self.heart.check()
         self.heart.progress()
+        if time.monotonic() - self.told >= TELL_S:
+            self.told = time.monotonic()
+            told = asdict(progress) if progress else {"done": done, "total": total}
+            # A database that is away is the heartbeat's business.
+            with contextlib.suppress(ServiceDown), self.catalogue.begin() as tx:
+                if runs.tell(tx, self.run, self.term, {"phase": phase, **told}):
+                    raise StoppedByName(f"run {self.run} was stopped by name at {phase}")
         self.on_progress(phase, done, total)
 
-    def _epoch(self, report: loop.EpochReport) -> None:
+    def _note(self, text: str) -> None:
+        log.warning("run goes on otherwise than asked", why=text)
         with self.catalogue.begin() as tx:
-            runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
+            runs.note(tx, self.run, self.term, message=text)
 
-    def _pairs(self, dataset: Any, members: list[MemberRow], config: Config) -> Pairs | None:
-        """Return the pairs to rank by, each within its split; None for another objective."""
-        if config.objective != "rank":
-            return None
-        ids = np.array([member.photo_id for member in members])
-        training = np.array([member.label for member in members if member.split == "train"])
-        apart = pairs.CLEARLY_APART * float(training.std())
-        found = {}
-        for split in ("train", "val"):
-            with self.catalogue.read() as tx:
-                mined = pairs.mine(tx, dataset.id, split, apart=apart, within=config.pairs)
-                photos = np.array([pair for some in mined for pair in some], dtype=np.int64)
-            rows = np.searchsorted(ids, photos.reshape(-1, 2))
-            # By number, so that one catalogue gives one run whatever its database's order.
-            found[split] = rows[np.lexsort(rows.T)]
-        log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
-        mined_pairs = Pairs(found["train"], found["val"])
-        mined_pairs.check(config.pairs)  # before the pack, which may take an hour
-        return mined_pairs
+    def _epoch(self, report: EpochReport, tell: trackers.Tell) -> None:
+        with self.catalogue.begin() as tx:
+            new = runs.add_epoch(tx, self.run, self.term, report, self.where.lease_s)
+        if new:
+            values = {name: float(value) for name, value in asdict(report).items()}
+            tell(values, report.epoch)
 
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
         folder = pack.folder_of(self.where.packs, dataset.fingerprint)
@@ -240,7 +339,7 @@ class _Trainer:
                 dataset.fingerprint,
                 [member.file_key for member in members],
                 self.where.store.open,
-                workers=2,
+                workers=os.cpu_count() or 2,
                 on_progress=lambda done: self._beat("pack", done, len(members)),
             )
         except (Permanent, Transient) as error:
@@ -259,12 +358,34 @@ class _Trainer:
             found.append(reading)
             self._beat("judge", sum(len(one.tiers) for one in found), len(data.val))
         shares = [one.probabilities for one in found if one.probabilities is not None]
-        said = judging.Said(
+        return judging.Said(
             np.concatenate([one.scores for one in found]),
             np.concatenate([one.tiers for one in found]),
             np.concatenate(shares) if shares else None,
-        )
-        return said, card.sha256
+        ), card.sha256
+
+
+def _pairs(
+    catalogue: Catalogue, dataset: Any, members: list[MemberRow], config: Config
+) -> Pairs | None:
+    """Return the pairs to rank by, each within its split; None for another objective."""
+    if config.objective != "rank":
+        return None
+    ids = np.array([member.photo_id for member in members])
+    training = np.array([member.label for member in members if member.split == "train"])
+    apart = pairs.CLEARLY_APART * float(training.std())
+    found = {}
+    for split in ("train", "val"):
+        with catalogue.read() as tx:
+            mined = pairs.mine(tx, dataset.id, split, apart=apart, within=config.pairs)
+            photos = np.array([pair for some in mined for pair in some], dtype=np.int64)
+        rows = np.searchsorted(ids, photos.reshape(-1, 2))
+        # By number, so that one catalogue gives one run whatever its database's order.
+        found[split] = rows[np.lexsort(rows.T)]
+    log.info("pairs mined", within=config.pairs, **{k: len(v) for k, v in found.items()})
+    mined_pairs = Pairs(found["train"], found["val"])
+    mined_pairs.check(config.pairs)  # before the pack, which may take an hour
+    return mined_pairs
 
 
 def _data(

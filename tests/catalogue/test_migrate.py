@@ -21,7 +21,7 @@ from popq.catalogue.version import migrations_folder, refuse_strangers
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0008"
+HEAD = "0009"
 
 
 @pytest.fixture

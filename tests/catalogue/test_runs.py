@@ -172,3 +172,67 @@ def test_a_runs_doorbell_rings_once_in_a_while_and_only_for_work(trainer):
     trainer.scene.do("UPDATE runs SET rung = 0")
     trainer.claim()
     assert not trainer.ring_due(60.0)
+
+
+def test_a_waiting_run_is_stopped_at_once_and_can_be_asked_for_again(trainer):
+    assert trainer.ask_to_stop() == "stopped"
+    row = trainer.get()
+    assert (row.state, row.worker, row.message) == ("stopped", None, runs.GOES_ON)
+    assert trainer.claim() is None
+    with pytest.raises(BadInput, match="is stopped already"):
+        trainer.ask_to_stop()
+    assert trainer.requeue()
+    assert trainer.claim() is not None
+
+
+def test_a_run_at_work_is_asked_and_its_trainer_is_told(trainer):
+    term = trainer.claim()
+    assert not trainer.tell(term, {"phase": "epoch 1", "done": 5, "total": 10})
+    assert trainer.ask_to_stop() == "running"
+    assert trainer.tell(term, {"phase": "epoch 1", "done": 6, "total": 10})
+    trainer.stop(term)
+    assert trainer.get().progress["done"] == 6
+    assert trainer.requeue()
+    again = trainer.claim()
+    assert not trainer.tell(again, {"phase": "epoch 1", "done": 7, "total": 10})
+    with pytest.raises(LeaseLost):
+        trainer.tell(term, {})
+
+
+def test_a_run_whose_worker_is_gone_is_stopped_at_once(trainer):
+    trainer.claim()
+    trainer.expire()
+    assert trainer.ask_to_stop() == "stopped"
+
+
+def test_a_run_that_was_asked_to_stop_is_not_taken_up_when_its_worker_died(trainer):
+    trainer.claim()
+    trainer.ask_to_stop()
+    trainer.expire()
+    assert trainer.claim("gpu2") is None
+    assert trainer.get().state == "stopped"
+
+
+def test_a_run_that_is_over_cannot_be_stopped(trainer):
+    term = trainer.claim()
+    trainer.finish(term, best_epoch=1, weights_sha256="beef", metrics={})
+    with pytest.raises(BadInput, match="is done already"):
+        trainer.ask_to_stop()
+
+
+def test_a_note_outlives_the_run_and_an_epoch_is_new_once(trainer):
+    term = trainer.claim()
+    trainer.note(term, message="memory ran out")
+    assert trainer.add_epoch(term, Epoch(1), LEASE_S)
+    assert not trainer.add_epoch(term, Epoch(1), LEASE_S)
+    trainer.finish(term, best_epoch=1, weights_sha256="beef", metrics={})
+    assert trainer.get().message == "memory ran out"
+
+
+def test_a_run_that_is_asked_for_again_keeps_its_tracker_unless_another_is_named(trainer):
+    trainer.stop(trainer.claim())
+    trainer.requeue(tracker="wandb")
+    assert trainer.get().tracker == "wandb"
+    trainer.stop(trainer.claim())
+    trainer.requeue()
+    assert trainer.get().tracker == "wandb"

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from popq.learn.data import prefetch
+from popq.learn.data import prefetch, resident, room_on, training_batches
 
 
 def test_results_come_in_order():
@@ -51,3 +51,32 @@ def test_the_loading_thread_leaves_the_cores_to_the_model():
     thread.start()
     thread.join()
     assert later == [before]
+
+
+def test_pixels_lie_on_the_device_where_they_fit(data):
+    cpu = torch.device("cpu")
+    there = resident(data.pixels, cpu, data.pixels.nbytes)
+    assert torch.equal(there, torch.from_numpy(data.pixels))
+    assert resident(data.pixels, cpu, data.pixels.nbytes - 1) is None
+    assert room_on(cpu) == 0  # a CPU maps them
+
+
+def test_batches_are_the_same_from_wherever_pixels_lie(data, config):
+    cpu = torch.device("cpu")
+    there = resident(data.pixels, cpu, data.pixels.nbytes)
+    mapped, held = (
+        list(training_batches(data, config, 1, cpu, resident=pixels)) for pixels in (None, there)
+    )
+    assert all(torch.equal(a.images, b.images) for a, b in zip(mapped, held, strict=True))
+
+
+def test_parts_of_a_batch_make_up_the_whole_and_an_epoch_goes_on_where_it_was(data, config):
+    cpu = torch.device("cpu")
+    whole = list(training_batches(data, config, 1, cpu))
+    parts = [list(training_batches(data, config, 1, cpu, part=(i, 2))) for i in (0, 1)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
+        assert torch.equal(batch.targets, torch.cat([share.targets for share in shares]))
+    later = list(training_batches(data, config, 1, cpu, first=2))
+    assert len(later) == len(whole) - 2
+    assert torch.equal(later[0].images, whole[2].images)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from houses import house, quiet, small_world
 
 from popq import api
-from popq.errors import BadInput, PopqError
+from popq.errors import BadInput, Misconfigured, PopqError
 from popq.images import pack
 from popq.stages import train
 from popq.stages.dataset import Spec
@@ -232,3 +233,101 @@ def test_the_seeds_preset_is_what_the_report_says(stored):
         "momentum": 0.5,
         "image_size": 224,
     }
+
+
+def trained_with(stored, run, on_progress, **where):
+    place = replace(stored.rooms.trainer_place(), **where)
+    stop = threading.Event()
+    return train.train(stored.rooms.catalogue, run, place, stop=stop, on_progress=on_progress)
+
+
+def test_a_run_that_is_stopped_by_name_stops_within_its_epoch_and_goes_on(stored):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 31})
+
+    def stop_by_name(phase, done, total):
+        if phase == "epoch 1" and api.show_run(stored.rooms, run)["state"] == "running":
+            assert api.stop_run(stored.rooms, run) == "running"
+            threading.Event().wait(train.TELL_S)
+
+    with pytest.raises(train.StoppedByName):
+        trained_with(stored, run, stop_by_name)
+    found = api.show_run(stored.rooms, run)
+    assert (found["state"], found["epochs"]) == ("stopped", [])
+    assert api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 31}) == run
+    seen = []
+    api.train(stored.rooms, run, on_progress=lambda *told: seen.append(told))
+    assert seen[0][:2] > ("epoch 1", seen[0][2] // 4)  # not from the start
+
+
+def test_a_person_who_stops_a_run_keeps_it_from_other_workers(stored):
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 37})
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(train.Stopped):
+        api.train(stored.rooms, run, on_progress=quiet, stop=stop)
+    assert api.show_run(stored.rooms, run)["state"] == "stopped"
+
+
+def test_what_a_person_can_mend_stops_a_run_that_then_goes_on(stored):
+    wish = {**SMALL, "seed": 41, "epochs": 1}
+    run = api.new_run(stored.rooms, "main", "default", wish)
+    with pytest.raises(Misconfigured, match=r"cuda:63.*--device cpu"):
+        trained_with(stored, run, quiet, device="cuda:63")
+    in_the_way = stored.rooms.settings.data_dir / "runs" / f"run-{run}" / "best.safetensors"
+    in_the_way.mkdir(parents=True)
+    assert api.new_run(stored.rooms, "main", "default", wish) == run
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        trained_with(stored, run, quiet)
+    found = api.show_run(stored.rooms, run)
+    assert found["state"] == "stopped"
+    assert "cannot be written" in found["message"]
+    in_the_way.rmdir()
+    assert api.new_run(stored.rooms, "main", "default", wish) == run
+    assert api.train(stored.rooms, run, on_progress=quiet)["state"] == "done"
+
+
+def test_a_photo_whose_file_is_gone_is_named_before_training(stored):
+    api.make_dataset(stored.rooms, Spec("short", val=0.2, seed=9))
+    ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 5")
+    path = stored.rooms.settings.data_dir / "store" / key
+    whole = path.read_bytes()
+    path.unlink()
+    try:
+        run = api.new_run(stored.rooms, "short", "default", SMALL)
+        with pytest.raises(PopqError, match=rf"{key}.*put its file back"):
+            api.train(stored.rooms, run, on_progress=quiet)
+    finally:
+        path.write_bytes(whole)
+    assert api.show_run(stored.rooms, run)["state"] == "failed"
+
+
+def test_a_run_says_which_code_and_data_made_it(stored, trained):
+    (fingerprint,) = stored.sql("SELECT fingerprint FROM datasets WHERE name = 'main'")[0]
+    versions = trained["versions"]
+    assert versions["data"] == fingerprint
+    assert {"popq", "torch", "torchvision", "python", "hardware", "precision"} <= set(versions)
+
+
+def test_a_tracker_that_is_unknown_is_refused_before_there_is_a_run(stored):
+    before = stored.sql("SELECT count(*) FROM runs")
+    with pytest.raises(BadInput, match="tensorboard"):
+        api.new_run(stored.rooms, "main", "default", SMALL, "notebook")
+    assert stored.sql("SELECT count(*) FROM runs") == before
+
+
+def test_a_tracker_hears_of_each_epoch_once_though_the_run_was_broken_off(stored):
+    wish = {**SMALL, "seed": 43}
+    run = api.new_run(stored.rooms, "main", "default", wish, "tensorboard")
+
+    def die(phase, done, total):
+        if phase == "epoch 2":
+            raise MemoryError("as a kill would")
+
+    with pytest.raises(MemoryError):
+        trained_with(stored, run, die)
+    with stored.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE runs SET state = 'queued' WHERE id = {run}")
+    assert len(api.train(stored.rooms, run, on_progress=quiet)["epochs"]) == 2
+    folder = stored.rooms.settings.data_dir / "runs" / f"run-{run}" / "popq"
+    told = b"".join(path.read_bytes() for path in folder.glob("events.out.tfevents.*"))
+    assert told.count(b"val_accuracy") == 2
