@@ -11,7 +11,6 @@ JSON; exits 1 below the floor.
 from __future__ import annotations
 
 import json
-import math
 import sys
 import tempfile
 import time
@@ -39,8 +38,10 @@ from popq.learn.predict import load, predict
 from popq.stats import tiers
 
 PHOTOS, OWNERS, EPOCHS, SIDE, RHO, SEED = 800, 80, 6, 64, 0.9, 0
-#: Of the best possible accuracy in tiers; the network has seen few photos, for few epochs.
+#: Of the best possible; the network has seen few photos, for few epochs.
 FLOOR = 0.85
+#: What each objective is judged by: what it learns.
+AIMS = {"classify": "accuracy", "rank": "pairs", "regress": "spearman"}
 
 
 def pixels_of(photo: planted.PlantedPhoto) -> np.ndarray:
@@ -148,20 +149,21 @@ def main() -> int:
     best = {
         "accuracy": planted.best_accuracy(RHO),
         "spearman": planted.best_spearman(RHO),
-        "pairs": 0.5 + math.asin(RHO) / math.pi,
+        "pairs": planted.best_pairwise_accuracy(RHO),
     }
     fine = True
     with tempfile.TemporaryDirectory() as folder:
         data = planted_data(Path(folder))
         colour = by_colour(data)
-        for objective in ("classify", "rank", "regress"):
+        for objective, aim in AIMS.items():
             start = time.perf_counter()
             found = by_network(data, objective, Path(folder) / objective)
-            ratio = found["accuracy"] / best["accuracy"]
+            ratio = found[aim] / best[aim]
             beaten = all(found[name] > colour[name] for name in found)
             ok = ratio >= FLOOR and beaten
             fine &= ok
             result = {"name": f"planted_{objective}", "ratio": round(ratio, 3), "floor": FLOOR}
+            result |= {"of": aim}
             result |= {"ok": ok, "beats_mean_colour": beaten}
             for name in found:
                 shown = {"": found, "_best": best, "_by_colour": colour}
