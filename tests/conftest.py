@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +11,11 @@ from hypothesis import HealthCheck, settings
 # How long an example takes on a shared, busy machine says nothing of the code.
 settings.register_profile("popq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("popq")
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would all the
+# processes that they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
