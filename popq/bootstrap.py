@@ -23,9 +23,10 @@ from popq.flickr.oembed import OEmbedClient
 from popq.images.fetch import ImageClient
 from popq.images.store import Store
 from popq.settings import Settings
-from popq.stages.batch import Pace, Stage
+from popq.stages.batch import Stage
 from popq.stages.download import AskAgain, Download
 from popq.stages.drain import Drain
+from popq.stages.ledger import Pace
 from popq.stages.resolve import Resolve
 
 if TYPE_CHECKING:

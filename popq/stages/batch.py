@@ -6,25 +6,20 @@ pauses is here, so that `popq resolve`, a polling worker and a Celery worker run
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
-from popq.catalogue import batches, claims, hosts, jobs, scores
-from popq.catalogue.batches import Failed, Lease, Move, Tally, WorkPhoto
-from popq.catalogue.db import Catalogue, Tx
-from popq.catalogue.scores import Scored
-from popq.catalogue.states import CLAIMABLE_JOBS, exit_for
-from popq.catalogue.work import FORWARD, counted
+from popq.catalogue import batches, claims, hosts, jobs
+from popq.catalogue.batches import Failed, Lease, Move, WorkPhoto
+from popq.catalogue.db import Catalogue
+from popq.catalogue.states import exit_for
+from popq.catalogue.work import counted
 from popq.errors import (
     LeaseLost,
     Misconfigured,
@@ -33,34 +28,20 @@ from popq.errors import (
     Throttled,
     Transient,
 )
-from popq.stages import revision
 from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
+from popq.stages.ledger import Ledger, Pace, Result, end
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
 from popq.stages.streak import FAULTS, HostDown, Streak
 from popq.stages.stream import Turned
 
 log = structlog.get_logger()
 
-#: What a stage says of a photo: it moved, a try failed, or it was scored.
-Result = Move | Failed | Scored
-
 #: A worker that has no result for so long is taken for dead: every size of a photo may be asked
 #: for, and each may drip for two minutes.
 LONGEST_PHOTO_S: Final = 900.0
 #: More leases than calls that are under way at once, were each to last so long, only take turns.
 LONG_CALL_S: Final = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How patient workers are; seconds, and tries of a photo in one job."""
-
-    lease_s: float
-    settle_every_s: float
-    retry_wait_s: float
-    throttle_pause_s: float
-    max_tries: int
 
 
 class Stage(Protocol):
@@ -102,115 +83,6 @@ def each(handle: Callable[[WorkPhoto], Result], photos: Sequence[WorkPhoto]) -> 
         except Permanent as error:
             note = Failed(photo.id, error.outcome, str(error), error.http_status)
             yield Move(photo.id, exit_for(error.outcome), error.outcome, note=note)
-
-
-#: Closes a batch or hands it back, in the transaction of its last settle, of the job given.
-End = Callable[[Tx, Any], None]
-
-
-class _Ledger:
-    """Results of one batch that are not settled yet."""
-
-    def __init__(
-        self, catalogue: Catalogue, lease: Lease, pace: Pace, host_names: Sequence[str]
-    ) -> None:
-        self.catalogue = catalogue
-        self.lease = lease
-        self.hosts = host_names
-        self.pace = pace
-        self.to_retry = False
-        #: Whether the job still runs, as of the last settle: somebody may pause or cancel it.
-        self.goes_on = True
-        #: The owner's page to ask for next, once one was turned.
-        self.page: int | None = None
-        self._since = time.monotonic()
-        # Whoever ends the process settles from a thread of its own.
-        self._lock = threading.RLock()
-        self._clear()
-
-    def _clear(self) -> None:
-        self.moves: list[Move] = []
-        self.failures: list[Failed] = []
-        self.scored: list[Scored] = []
-
-    def add(self, result: Result, tried: dict[str, int]) -> None:
-        with self._lock:
-            self._add(result, tried)
-
-    def _add(self, result: Result, tried: dict[str, int]) -> None:
-        if isinstance(result, Scored):
-            self.scored.append(result)
-        elif isinstance(result, Move):
-            self.moves.append(result)
-        elif tried.get(result.outcome, 0) + 1 >= batches.FINAL_AFTER.get(result.outcome, math.inf):
-            state = exit_for(result.outcome)
-            self.moves.append(Move(result.photo, state, result.outcome, note=result))
-        else:
-            self.failures.append(result)
-            self.to_retry = self.to_retry or counted(tried) + 1 < self.pace.max_tries
-
-    def excuse(self) -> None:
-        """Blame the host, not the photos, for the faults that are not settled yet."""
-        with self._lock:
-            self.failures = [
-                replace(failed, outcome=Outcome.HOST_DOWN)
-                if failed.outcome is Outcome.TRANSIENT
-                else failed
-                for failed in self.failures
-            ]
-
-    def due(self) -> bool:
-        return time.monotonic() - self._since >= self.pace.settle_every_s
-
-    def settle(self, end: End | None = None) -> None:
-        """Record what is finished; `end` closes the batch or hands it back in the same breath."""
-        with self._lock:
-            self._settle(end)
-
-    def let_go(self) -> None:
-        """Settle and hand the batch back at once, while the thread that works it hangs."""
-        with contextlib.suppress(LeaseLost):  # the thread was quicker after all
-            _end(self, 0.0)
-
-    def renew(self) -> None:
-        """Renew the lease, whatever is finished or not."""
-        lease_s = self.pace.lease_s
-        with self.catalogue.begin() as tx:
-            batches.settle(tx, self.lease, [], [], Tally(), lease_s=lease_s)
-
-    def _settle(self, end: End | None) -> None:
-        now = time.monotonic()
-        moved = sum(move.state == FORWARD.get(self.lease.stage) for move in self.moves)
-        tally = Tally(
-            moved=moved,
-            exited=len(self.moves) - moved,
-            failed=len(self.failures),
-            bytes=sum(int(move.values.get("bytes") or 0) for move in self.moves),
-            seconds=now - self._since,
-        )
-        failures = self.failures + [move.note for move in self.moves if move.note is not None]
-        lease_s = self.pace.lease_s
-        with self.catalogue.begin() as tx:
-            if self.scored and self.lease.run_id is not None:
-                wrote = scores.record(tx, self.lease.run_id, self.scored, _origin(self.lease))
-                tally = replace(tally, moved=wrote)
-            lease, moves, last = self.lease, self.moves, end is not None
-            job = batches.settle(
-                tx, lease, moves, failures, tally, lease_s=lease_s, page=self.page, last=last
-            )
-            if self.moves:
-                for host in self.hosts:
-                    hosts.calm(tx, host)
-            if end is not None:
-                end(tx, job)
-        self.goes_on = job.state in CLAIMABLE_JOBS
-        self.page = None
-        self._since = now
-        self._clear()
-
-
-def _origin(lease: Lease) -> scores.Origin:
-    return scores.Origin(lease.job, revision.of_code(), lease.only.get("again_after"))
 
 
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
@@ -271,7 +143,7 @@ def work_one(
 
 def _hold(catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, crew: Crew) -> None:
     """Work a claimed batch so that whoever ends the process can put it down."""
-    ledger = _Ledger(catalogue, lease, pace, list(stage.rates))
+    ledger = Ledger(catalogue, lease, pace, list(stage.rates))
     # What every line that is logged inside the batch says of it, whoever logs it.
     named = structlog.contextvars.bound_contextvars(
         stage=lease.stage,
@@ -286,7 +158,7 @@ def _hold(catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, crew: Cr
             if may_begin:
                 _work(stage, ledger, crew)
             else:
-                _end(ledger, 0.0)
+                end(ledger, 0.0)
         except LeaseLost as lost:
             log.warning("lease lost", why=str(lost))
 
@@ -312,7 +184,7 @@ def _stop_job(catalogue: Catalogue, job: int, why: str) -> None:
     raise Misconfigured(f"{message}; set it right, run `popq doctor`, and start it again.")
 
 
-def _work(stage: Stage, ledger: _Ledger, crew: Crew) -> None:
+def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
     catalogue, lease, pace = ledger.catalogue, ledger.lease, ledger.pace
     with catalogue.read() as tx:
         photos = batches.work(tx, lease, pace.max_tries)
@@ -343,7 +215,7 @@ def _work(stage: Stage, ledger: _Ledger, crew: Crew) -> None:
         # Whatever it is (a store that is down, say), this worker lives: the batch is handed back,
         # so that no expiry is counted against photos that have done nothing.
         back_in_s, broken = pace.retry_wait_s, error
-    _end(ledger, back_in_s)
+    end(ledger, back_in_s)
     if stopped is not None:
         _stop_job(catalogue, lease.job, str(stopped))
     if broken is not None:
@@ -354,7 +226,7 @@ def _process(
     stage: Stage,
     photos: Sequence[WorkPhoto],
     permits: Permits,
-    ledger: _Ledger,
+    ledger: Ledger,
     crew: Crew,
     heart: Heartbeat,
 ) -> float | None:
@@ -401,21 +273,6 @@ def _results(
     if lease.owner is not None and isinstance(stage, ByOwner):
         return stage.process_owner(lease, photos, permits)
     return stage.process(photos, permits)
-
-
-def _end(ledger: _Ledger, back_in_s: float | None) -> None:
-    lease = ledger.lease
-    moved, failed = len(ledger.moves) + len(ledger.scored), len(ledger.failures)
-    if back_in_s is None:
-        ledger.settle(lambda tx, job: batches.close(tx, lease, ledger.pace.max_tries, job=job))
-    else:
-        tries = ledger.pace.max_tries
-        ledger.settle(lambda tx, job: batches.hand_back(tx, lease, back_in_s, tries, job=job))
-    log.info(
-        "batch closed" if back_in_s is None else "batch handed back",
-        settled=moved,
-        failed=failed,
-    )
 
 
 def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace, names: Sequence[str]) -> float:

@@ -24,7 +24,8 @@ from popq.images.doubt import OWNERS, REFUSALS, Doubt
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
-from popq.stages.batch import Result, each
+from popq.stages.batch import each
+from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits
 from popq.stages.resolve import ask
 from popq.stats.moments import Moments, from_histogram

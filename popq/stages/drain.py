@@ -22,8 +22,9 @@ from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
 from popq.catalogue.states import CLAIMABLE_JOBS, JobState
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
-from popq.stages.batch import Pace, Stage, close_abandoned, register_hosts, work_one
+from popq.stages.batch import Stage, close_abandoned, register_hosts, work_one
 from popq.stages.crew import Crew
+from popq.stages.ledger import Pace
 
 log = structlog.get_logger()
 

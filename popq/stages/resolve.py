@@ -12,7 +12,8 @@ from popq.errors import Misconfigured, Outcome, Permanent
 from popq.flickr.client import FlickrClient, Page, PhotoInfo
 from popq.flickr.oembed import OEmbedClient
 from popq.flickr.urls import image_url
-from popq.stages.batch import Result, each
+from popq.stages.batch import each
+from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, Permits
 from popq.stages.stream import Turned, walk
 

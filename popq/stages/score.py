@@ -20,7 +20,7 @@ from popq.images.store import Store
 from popq.learn.model import pick_device, place
 from popq.learn.objectives import Reading
 from popq.learn.predict import predict
-from popq.stages.batch import Result
+from popq.stages.ledger import Result
 from popq.stages.permits import Permits
 from popq.stages.pixels import Pixels
 from popq.stages.predict import open_run
