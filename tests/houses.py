@@ -15,6 +15,7 @@ from popq.flickr.fake.faults import Faults
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET, FakeFlickr
 from popq.flickr.fake.world import FakePhoto, Fate, World
 from popq.settings import Settings
+from popq.stages.dataset import Spec
 from popq.stages.ingest import Source
 
 FIRST_ID = 14_000_000_000
@@ -102,6 +103,17 @@ def house(folder, world, faults=None, **settings):
         with Rooms(Settings(**values)) as rooms:
             api.init(rooms)
             yield House(rooms, flickr)
+
+
+@contextlib.contextmanager
+def stored_house(folder):
+    """Yield a house with 48 photos of 12 owners stored, and the data set "main" of them."""
+    with house(folder, small_world(48, owners=12)) as home:
+        api.import_list(home.rooms, home.list_files(folder))
+        for stage in ("resolve", "download"):
+            api.work(home.rooms, stage, on_progress=quiet)
+        api.make_dataset(home.rooms, Spec("main", val=0.3))
+        yield home
 
 
 def quiet(phase, done, total):

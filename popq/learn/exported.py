@@ -26,9 +26,9 @@ from torch import Tensor, nn
 from popq.errors import BadInput, Misconfigured, PopqError
 from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
 from popq.learn.config import Config
-from popq.learn.model import build, read_weights
+from popq.learn.model import read_weights
 from popq.learn.objectives import Scale, objective
-from popq.learn.predict import Card
+from popq.learn.predict import Card, network
 
 #: The version of a card's shape.
 FORMAT: Final = 1
@@ -93,8 +93,7 @@ def read(folder: Path) -> tuple[nn.Module, Card]:
         config = Config.from_json(told["config"])
         seen = told["preprocessing"]
         scale = Scale.from_json(told["scale"])
-        needed = objective(config.objective, scale).outputs(config.outputs)
-        model = build(config.arch, needed, "none")
+        model = network(config, scale)
         model.load_state_dict(weights)
         mean, std = tuple(seen["mean"]), tuple(seen["std"])
         epoch, sha256 = int(told["epoch"]), str(told["checkpoint_sha256"])

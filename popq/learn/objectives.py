@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal, Protocol
 
@@ -68,6 +68,13 @@ class Reading:
     scores: NDArray[np.float64]
     tiers: NDArray[np.int64]
     probabilities: NDArray[np.float32] | None
+
+    def photos(self) -> Iterator[tuple[float, int, list[float] | None]]:
+        """Yield each photo's score, tier, and probabilities to six digits, as rows keep them."""
+        shares = self.probabilities
+        for at, (score, tier) in enumerate(zip(self.scores, self.tiers, strict=True)):
+            likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
+            yield float(score), int(tier), likely
 
 
 class Objective(Protocol):

@@ -46,6 +46,12 @@ class Card:
         return self.config.outputs
 
 
+def network(config: Config, scale: Scale) -> nn.Module:
+    """Return a network of the run's shape, on the CPU, for weights to be put into."""
+    needed = objective(config.objective, scale).outputs(config.outputs)
+    return build(config.arch, needed, "none")
+
+
 def load(folder: Path, name: str = "best") -> tuple[nn.Module, Card]:
     """Return the network of checkpoint `name` in `folder`, on the CPU in eval mode, and its card.
 
@@ -57,8 +63,7 @@ def load(folder: Path, name: str = "best") -> tuple[nn.Module, Card]:
         config = Config.from_json(facts["config"])
         mean, std, epoch = tuple(facts["mean"]), tuple(facts["std"]), int(facts["epoch"])
         scale = Scale.from_json(facts["scale"])
-        needed = objective(config.objective, scale).outputs(config.outputs)
-        model = build(config.arch, needed, "none")
+        model = network(config, scale)
         names = model.state_dict().keys()
         model.load_state_dict({key: tensors[key] for key in names})
     except (KeyError, TypeError, RuntimeError) as error:

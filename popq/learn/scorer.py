@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -20,7 +20,6 @@ from popq.images import decode
 from popq.learn.augment import PACK_SIDE
 from popq.learn.data import prefetch
 from popq.learn.model import place
-from popq.learn.objectives import Reading
 from popq.learn.predict import CHUNK, Card, predict
 
 #: What one picture is given as.
@@ -89,16 +88,9 @@ class Scorer:
                 yield crops
 
         for reading in predict(self._model, pixels(), self.card, self._device):
-            good = _said(reading)
+            good = starmap(Prediction, reading.photos())
             for refused in waiting.popleft():
                 yield next(good) if refused is None else refused
-
-
-def _said(reading: Reading) -> Iterator[Prediction]:
-    for at, (score, tier) in enumerate(zip(reading.scores, reading.tiers, strict=True)):
-        shares = reading.probabilities
-        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
-        yield Prediction(float(score), int(tier), likely)
 
 
 def read(picture: Path | str | Image.Image) -> Image.Image:

@@ -27,6 +27,7 @@ from popq.images.store import Store
 from popq.report import judged, photos, plots, text
 from popq.stages import compare
 from popq.stages import dataset as dataset_stage
+from popq.stages.judge import in_labels_unit
 from popq.stats import figures
 
 STATES: Final = {
@@ -162,7 +163,7 @@ def _read(catalogue: Catalogue, run_id: int | None) -> _Found:
             found.run = run
             found.epochs = runs.epochs(tx, run.id)
             found.unseen = summaries.unseen(tx, run.id, run.dataset_id)
-            found.groups = photos.pick(tx, run.id, run.dataset_id, unit=_has_unit(run))
+            found.groups = photos.pick(tx, run.id, run.dataset_id, unit=in_labels_unit(run.config))
     return found
 
 
@@ -207,11 +208,6 @@ def _tier(number: int, rows: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _has_unit(run: Any) -> bool:
-    """Return whether the run's scores are in the label's unit; a ranking's only order photos."""
-    return bool(run.config.get("objective") != "rank")
-
-
 def _run(found: _Found) -> dict[str, Any] | None:
     """Return what the page says of the run."""
     row = found.run
@@ -224,7 +220,7 @@ def _run(found: _Found) -> dict[str, Any] | None:
     bins, parts = metrics.get("calibration"), metrics.get("by_label")
     return {
         "row": row,
-        "unit": _has_unit(row),
+        "unit": in_labels_unit(row.config),
         "metrics": metrics,
         "measured": judged.measured(metrics),
         "lead": figures.interval(metrics, "lead"),

@@ -12,7 +12,7 @@ from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.judgements import Judged
 from popq.catalogue.states import RunState
 from popq.errors import BadInput
-from popq.stages.judge import IN_LABELS_UNIT, owner_numbers
+from popq.stages.judge import in_labels_unit, owner_numbers
 from popq.stats import verdict
 from popq.stats.metrics import Predictions, predictions
 
@@ -88,7 +88,7 @@ def _predictions(said: Sequence[Judged], dataset: Any, config: dict[str, Any]) -
         np.array([one.score for one in said]),
         tiers=dataset.tiers,
         probabilities=np.array(shares) if len(shares) == len(said) else None,
-        unit=config.get("objective", "classify") in IN_LABELS_UNIT,
+        unit=in_labels_unit(config),
     )
 
 

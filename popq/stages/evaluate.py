@@ -13,6 +13,7 @@ import numpy as np
 from popq.catalogue import exports, runs
 from popq.catalogue.db import Catalogue, Tx
 from popq.errors import BadInput
+from popq.stages.judge import in_labels_unit
 from popq.stats import metrics
 
 #: What a table's column of ids and of scores may be called.
@@ -36,7 +37,7 @@ def evaluate(catalogue: Catalogue, run: int, file: Path | None) -> dict[str, Any
     with catalogue.read() as tx:
         row = runs.get(tx, run)
         found = _ours(tx, run) if given is None else given
-        unit = given is not None or row.config.get("objective") != "rank"
+        unit = given is not None or in_labels_unit(row.config)
         labels, scores, splits, used = [], [], [], set()
         missing = 0
         for about in _members(tx, row.dataset_id):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,14 @@ from popq.stats.metrics import predictions
 
 #: Objectives whose score is in the label's unit, so that its distance to the label means something.
 IN_LABELS_UNIT: Final = frozenset({"classify", "regress"})
+
+
+def in_labels_unit(config: Mapping[str, Any]) -> bool:
+    """Return whether scores of a run of this configuration are in the label's unit.
+
+    Runs of before there were objectives classify.
+    """
+    return config.get("objective", "classify") in IN_LABELS_UNIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

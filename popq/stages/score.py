@@ -18,7 +18,6 @@ from popq.catalogue.states import PhotoState
 from popq.errors import Outcome, Permanent, Transient
 from popq.images.store import Store
 from popq.learn.model import pick_device, place
-from popq.learn.objectives import Reading
 from popq.learn.predict import predict
 from popq.stages.ledger import Result
 from popq.stages.permits import Permits
@@ -68,7 +67,8 @@ class Score:
         rows = self._pixels.rows(photos)
         batches = self._batches(photos, rows, chunks, refused)
         for reading in predict(self._model, batches, self._card, self._device):
-            yield from _scored(chunks.popleft(), reading)
+            for photo, said in zip(chunks.popleft(), reading.photos(), strict=True):
+                yield Scored(photo.id, *said)
             while refused:
                 yield refused.popleft()
         yield from refused
@@ -115,10 +115,3 @@ class Score:
         # The image can be fetched again: the next download job takes the photo up.
         lost = {"file_key": None, "sha256": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
-
-
-def _scored(photos: Sequence[WorkPhoto], reading: Reading) -> Iterator[Scored]:
-    shares = reading.probabilities
-    for at, photo in enumerate(photos):
-        likely = None if shares is None else [round(float(share), 6) for share in shares[at]]
-        yield Scored(photo.id, float(reading.scores[at]), int(reading.tiers[at]), likely)

@@ -283,7 +283,7 @@ class _Trainer:
                 together=several,
             )
         said, sha256 = self._predictions(folder, data)
-        unit = config.objective in judging.IN_LABELS_UNIT
+        unit = judging.in_labels_unit(row.config)
         judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
             judging.record(tx, self.run, [members[row].photo_id for row in data.val], said)

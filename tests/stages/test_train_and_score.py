@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from houses import house, quiet, small_world
+from houses import quiet, stored_house
 
 from popq import api
 from popq.errors import BadInput, Misconfigured, PopqError
@@ -22,12 +22,7 @@ SMALL = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 2}
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
-    with house(folder, small_world(48, owners=12)) as home:
-        api.import_list(home.rooms, home.list_files(folder))
-        for stage in ("resolve", "download"):
-            api.work(home.rooms, stage, on_progress=quiet)
-        api.make_dataset(home.rooms, Spec("main", val=0.3))
+    with stored_house(tmp_path_factory.mktemp("house")) as home:
         yield home
 
 
