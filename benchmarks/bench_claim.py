@@ -30,10 +30,11 @@ from contextlib import ExitStack, closing
 import psycopg
 from server import database, postgres
 
-from popq.catalogue import batches, claims, jobs, migrate
+from popq.catalogue import batches, claims, enqueuing, jobs, migrate
 from popq.catalogue.batches import Move, Tally
 from popq.catalogue.db import Catalogue
 from popq.catalogue.states import PhotoState
+from popq.stages.crew import Crew
 
 PHOTOS = 1_000_000
 PROCESSES = 8
@@ -66,7 +67,7 @@ def resolved(photo: int) -> tuple[str, str, str]:
 
 def popq_worker(url: str, job: int, number: int, start, times) -> None:
     """Claim, load, settle and close batches, as `stages.batch` does, until there are none."""
-    took = []
+    took, crew = [], Crew(f"bench:{number}")
     with closing(Catalogue(url)) as catalogue:
         with catalogue.begin():
             pass
@@ -74,11 +75,13 @@ def popq_worker(url: str, job: int, number: int, start, times) -> None:
         while True:
             began = time.perf_counter()
             with catalogue.single() as tx:
-                lease = claims.claim_sound(tx, job, f"bench:{number}", LEASE_S)
+                behind = crew.behind(job)
+                lease = claims.claim_sound(tx, job, crew.worker, LEASE_S, behind=behind)
             if lease is None:
                 with catalogue.begin() as tx:
                     jobs.finish_if_over(tx, job)
                 break
+            crew.reached(job, lease.batch)
             took.append((began, time.perf_counter() - began))
             with catalogue.read() as tx:
                 photos = batches.work(tx, lease, MAX_TRIES)
@@ -148,7 +151,7 @@ def popq(server: str, photos: int, processes: int, *, held: bool) -> tuple[float
     with database(server, "popq_bench_claim") as url, ExitStack() as stack:
         fill(url, photos)
         with closing(Catalogue(url)) as catalogue, catalogue.begin() as tx:
-            job = jobs.enqueue(tx, "resolve", size=SIZE, via="oembed").job  # plain ranges only
+            job = enqueuing.enqueue(tx, "resolve", size=SIZE, via="oembed").job  # plain ranges only
         if held:
             other = stack.enter_context(psycopg.connect(url))
             other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

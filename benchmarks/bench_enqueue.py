@@ -1,9 +1,9 @@
 """Does enqueuing 1,000,000 photos take at most 2 times one `INSERT … SELECT` that numbers them?
 
-popq's side is `jobs.enqueue`, in batches of 250; the peer cuts the same photos into the same ranges
-by `row_number()` and knows nothing of jobs, filters and what is covered already. In turns, each in
-a transaction that is taken back. On PostgreSQL, and as a second claim on SQLite. `--photos` makes
-it smaller.
+popq's side is `enqueuing.enqueue`, in batches of 250; the peer cuts the same photos into the same
+ranges by `row_number()` and knows nothing of jobs, filters and what is covered already. In turns,
+each in a transaction that is taken back. On PostgreSQL, and as a second claim on SQLite. `--photos`
+makes it smaller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import ExitStack, closing
 from server import database, postgres
 from sqlalchemy import text
 
-from popq.catalogue import jobs, migrate
+from popq.catalogue import enqueuing, migrate
 from popq.catalogue.db import Catalogue
 
 PHOTOS = 1_000_000
@@ -49,7 +49,7 @@ def turn(catalogue: Catalogue, popq: bool) -> tuple[float, list]:
         began = time.perf_counter()
         if popq:
             # Without batches of owners, which the peer does not make.
-            jobs.enqueue(tx, "resolve", size=SIZE, via="oembed")
+            enqueuing.enqueue(tx, "resolve", size=SIZE, via="oembed")
         else:
             made = text("INSERT INTO jobs (stage) VALUES ('resolve') RETURNING id")
             tx.execute(text(PEER), {"job": tx.execute(made).scalar_one()})

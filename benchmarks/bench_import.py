@@ -73,17 +73,19 @@ CREATE TABLE photos (
     CONSTRAINT uq_photos_flickr_id UNIQUE (flickr_id),
     CONSTRAINT uq_photos_source_key UNIQUE (source_key)
 )"""
+OWNERS_INDEX = "CREATE INDEX ix_photos_owner ON photos (owner)"
 
 PEER = """
 import sqlite3
 import sys
 
-links, labels, path, table = sys.argv[1:]
+links, labels, path, table, index = sys.argv[1:]
 database = sqlite3.connect(path, isolation_level=None)
 database.execute("PRAGMA journal_mode=WAL")
 database.execute("PRAGMA synchronous=NORMAL")
 database.execute("BEGIN IMMEDIATE")
 database.execute(table)
+database.execute(index)
 
 
 def rows():
@@ -146,7 +148,7 @@ def same_work(ours: Path, theirs: Path) -> bool:
     ]
     different = database.execute(DIFFERENT).fetchone()[0]
     database.close()
-    same_shape = shapes[0] == shapes[1] == [squeezed(PHOTOS)]
+    same_shape = shapes[0] == shapes[1] == sorted(map(squeezed, (PHOTOS, OWNERS_INDEX)))
     return same_shape and counts == [ROWS, ROWS] and different == 0
 
 
@@ -164,7 +166,8 @@ def turn(folder: Path, compiled: Path, lists: tuple[Path, Path], popq_first: boo
         return run("-m", "popq", "import", links, "--labels", labels, cwd=folder, env=env)
 
     def peer() -> Cost:
-        return run("-c", PEER, links, labels, str(theirs), PHOTOS, cwd=folder, env=env)
+        given = (links, labels, str(theirs), PHOTOS, OWNERS_INDEX)
+        return run("-c", PEER, *given, cwd=folder, env=env)
 
     first, second = (popq, peer) if popq_first else (peer, popq)
     costs = {side: side() for side in (first, second)}

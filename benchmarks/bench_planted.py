@@ -14,11 +14,11 @@ import json
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from planted_photos import RHO, colours, learn, plant, training_data
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -29,28 +29,13 @@ from popq import planted
 from popq.catalogue import datasets, migrate, pairs
 from popq.catalogue.db import Catalogue
 from popq.catalogue.models import Photo
-from popq.images import decode
-from popq.learn.config import configure
-from popq.learn.data import Data, Labels, Pairs
-from popq.learn.loop import fit
-from popq.learn.model import pick_device, place
-from popq.learn.predict import load, predict
-from popq.stats import tiers
+from popq.learn.data import Data, Pairs
 
-PHOTOS, OWNERS, EPOCHS, SIDE, RHO, SEED = 800, 80, 6, 64, 0.9, 0
+PHOTOS, OWNERS, EPOCHS, SEED = 800, 80, 6, 0
 #: Of the best possible; the network has seen few photos, for few epochs.
 FLOOR = 0.85
 #: What each objective is judged by: what it learns.
 AIMS = {"classify": "accuracy", "rank": "pairs", "regress": "spearman"}
-
-
-def pixels_of(photo: planted.PlantedPhoto) -> np.ndarray:
-    return np.asarray(decode.crop(decode.decode(BytesIO(planted.render(photo))).image))
-
-
-def colours(pixels: np.ndarray) -> np.ndarray:
-    """Return each photo's three channel means and three deviations, (N, 6)."""
-    return np.array([np.hstack([photo.mean((0, 1)), photo.std((0, 1))]) for photo in pixels])
 
 
 def mined(
@@ -90,30 +75,10 @@ def mined(
 
 
 def planted_data(folder: Path) -> Data:
-    photos = planted.plant(PHOTOS, OWNERS, SEED, RHO)
-    with ProcessPoolExecutor(2) as pool:
-        pixels = np.stack(list(pool.map(pixels_of, photos, chunksize=20)))
-    labels = np.array([photo.label for photo in photos])
-    owners = sorted({photo.owner for photo in photos})
-    unseen = set(np.random.default_rng(SEED).permutation(owners)[: round(0.3 * OWNERS)].tolist())
-    split = ["val" if photo.owner in unseen else "train" for photo in photos]
-    train, val = (np.flatnonzero(np.array(split) == side) for side in ("train", "val"))
-    cuts = tiers.fit_cuts(labels[train], 3)
-    tier = tiers.assign(labels, cuts)
-    means = [labels[train][tier[train] == t].mean() for t in (1, 2, 3)]
-    means_of, deviations = np.split(colours(pixels[train]) / 255, 2, axis=1)
-    mean = means_of.mean(axis=0)
-    std = np.sqrt((deviations**2 + means_of**2).mean(axis=0) - mean**2)
-    return Data(
-        pixels=pixels,
-        targets=tier - 1,
-        train=train,
-        val=val,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        labels=Labels(labels, cuts, tuple(map(float, means))),
-        pairs=mined(folder, photos, split, pairs.CLEARLY_APART * float(labels[train].std())),
-    )
+    found = plant(PHOTOS, OWNERS, SEED, {"val": 0.3})
+    data = training_data(found)
+    apart = pairs.CLEARLY_APART * float(found.labels[data.train].std())
+    return replace(data, pairs=mined(folder, found.photos, found.side.tolist(), apart))
 
 
 def figures(data: Data, tier: np.ndarray, scores: np.ndarray) -> dict[str, float]:
@@ -136,12 +101,8 @@ def by_colour(data: Data) -> dict[str, float]:
 
 
 def by_network(data: Data, objective: str, folder: Path) -> dict[str, float]:
-    options = {"arch": "resnet18", "weights": "none", "image_size": SIDE, "epochs": EPOCHS}
-    config = configure("default", len(data.train), objective=objective, seed=SEED, **options)
-    fit(config, data, folder, on_epoch=lambda _: None, on_progress=lambda _: None)
-    model, card = load(folder)
-    device = pick_device("auto")
-    (read,) = predict(place(model, device), [data.pixels[data.val]], card, device)
+    options = {"objective": objective, "seed": SEED, "epochs": EPOCHS}
+    read = learn(data, data.val, folder, "default", **options)
     return figures(data, read.tiers, read.scores)
 
 

@@ -29,7 +29,7 @@ from popq.images import pack
 from popq.learn import checkpoint
 from popq.learn.augment import PACK_SIDE, centre_crops, prepare
 from popq.learn.config import Config
-from popq.learn.model import autocast_dtype, build, pick_device, place, versions
+from popq.learn.model import autocast_dtype, build, pick_device, to_score, versions
 from popq.learn.objectives import Scale
 from popq.learn.predict import CHUNK
 from popq.settings import Settings
@@ -41,25 +41,28 @@ TURNS = 2
 FLOORS = {"jpeg": 0.93, "pack": 0.97}
 
 
-def photo(number: int) -> bytes:
-    """A photo of 640 by 480 with as much detail as one of Flickr's has: about 90 kB."""
+def photo(number: int, width: int) -> bytes:
+    """A photo of 4 by 3 with as much detail as one of Flickr's has: about 90 kB at 640 pixels."""
     rng = np.random.default_rng(number)
+    height = width * 3 // 4
     coarse = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
-    grain = rng.normal(0, 6, (480, 640, 3))
+    picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 6, (height, width, 3))
     pixels = np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=87)
     return out.getvalue()
 
 
-def stored(rooms: Rooms, folder: Path, photos: int, arch: str) -> int:
+def stored(
+    rooms: Rooms, folder: Path, photos: int, arch: str, *, width: int = 640, image_size: int = 224
+) -> int:
     """Store photos and make a data set and a run with random weights of them; return the run."""
     images = folder / "images"
     images.mkdir()
     names = [f"{number}.jpg" for number in range(photos)]
     for number, name in enumerate(names):
-        (images / name).write_bytes(photo(number))
+        (images / name).write_bytes(photo(number, width))
     (folder / "list.txt").write_text("\n".join(names))
     (folder / "labels.txt").write_text("\n".join(f"{1 + n % 100 / 10}" for n in range(photos)))
     source = Source(folder / "list.txt", folder / "labels.txt", images_dir=images)
@@ -69,7 +72,7 @@ def stored(rooms: Rooms, folder: Path, photos: int, arch: str) -> int:
     api.make_dataset(rooms, Spec("main", split="photo"))
     with rooms.catalogue.read() as tx:
         dataset = datasets.get(tx, "main")
-    config = Config(arch=arch, weights="none", outputs=dataset.tiers)
+    config = Config(arch=arch, weights="none", outputs=dataset.tiers, image_size=image_size)
     torch.manual_seed(0)
     model = build(config.arch, config.outputs, "none")
     facts = {
@@ -113,9 +116,12 @@ def scoring(rooms: Rooms, run: int, photos: int) -> tuple[float, float]:
 
 
 def bare(arch: str, photos: int) -> float:
-    """Return the photos a second of the forward alone, on one batch that is ready."""
+    """Return the photos a second of the forward alone, on one batch that is ready.
+
+    Of the network as it scores (batch norms folded), with all cores on the one batch.
+    """
     device = pick_device("auto")
-    model = place(build(arch, 3, "none"), device).eval()
+    model = to_score(build(arch, 3, "none"), device)
     size, dtype = CHUNK[device.type], autocast_dtype(device)
     noise = np.random.default_rng(0).integers(0, 256, (size, PACK_SIDE, PACK_SIDE, 3), np.uint8)
     pixels = torch.from_numpy(noise).to(device)

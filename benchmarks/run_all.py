@@ -3,8 +3,10 @@
 A benchmark is a script that prints a JSON object a claim, the main one last, and exits 1 on a miss:
 `name`, `ok`, `ratio` (or `measured` and `unit`), `floor` or `ceiling`, and whatever else is worth
 reading. The claim in words is `claim`, or else the first line of the script's docstring. Exits 1
-when a claim is missed or a script gave no result. `run_all.py NAME ...` runs only these and leaves
-results.md alone.
+when a claim is missed or a script gave no result.
+
+`run_all.py NAME ...` runs only these (all of them take hours). Each script's last results are kept,
+with their day and machine, in results.json, of which results.md is written.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.md"
-LIMIT_S = 1800
+KEPT = HERE / "results.json"
+LIMIT_S = 3600
 #: Keys that have a column of their own.
 COLUMNS = {"name", "claim", "ok", "ratio", "measured", "unit", "floor", "ceiling"}
 
@@ -33,6 +36,12 @@ def processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    python = f"Python {platform.python_version()}, torch {version('torch')}"
+    return f"{processor()}, {cores} cores, {platform.system()}, {python}"
 
 
 def results(script: Path) -> list[dict]:
@@ -58,7 +67,7 @@ def results(script: Path) -> list[dict]:
     return [{"claim": question} | result for result in reversed(found)]
 
 
-def row(result: dict) -> str:
+def row(result: dict, day: str) -> str:
     """Return the result as a row of the table."""
     unit = f" {result['unit']}" if "unit" in result else ""
     value = result.get("ratio", result.get("measured"))
@@ -71,7 +80,7 @@ def row(result: dict) -> str:
         if name not in COLUMNS
     )
     verdict = "met" if result["ok"] else "**MISSED**"
-    cells = (result["claim"], measured, wanted, verdict, others)
+    cells = (result["claim"], measured, wanted, verdict, day, others)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -83,9 +92,10 @@ def shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def page(found: list[dict]) -> str:
+def page(kept: dict[str, dict]) -> str:
+    found = [result for entry in kept.values() for result in entry["results"]]
     missed = sum(not result["ok"] for result in found)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machines = dict.fromkeys(entry["machine"] for entry in kept.values())
     return "\n".join(
         [
             "# What was measured",
@@ -93,15 +103,12 @@ def page(found: list[dict]) -> str:
             "Written by `make bench` (`benchmarks/run_all.py`). Each script in `benchmarks/` says",
             "how it measures and pins what it measures against.",
             "",
-            f"- Date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-            f"- Machine: {processor()}, {cores} cores, {platform.system()}",
-            f"- Load average at the end: {os.getloadavg()[0]:.1f}",
-            f"- Python {platform.python_version()}, torch {version('torch')}",
+            *(f"- Machine: {name}" for name in machines),
             f"- Claims: {len(found) - missed} met, {missed} missed",
             "",
-            "| Claim | Measured | Bound | | Other figures |",
-            "|---|---|---|---|---|",
-            *map(row, found),
+            "| Claim | Measured | Bound | | Day | Other figures |",
+            "|---|---|---|---|---|---|",
+            *(row(result, entry["day"]) for entry in kept.values() for result in entry["results"]),
             "",
         ]
     )
@@ -109,15 +116,19 @@ def page(found: list[dict]) -> str:
 
 def main() -> int:
     names = sys.argv[1:]
-    scripts = sorted(HERE.glob("bench_*.py"))
-    if names:
-        scripts = [script for script in scripts if script.stem.removeprefix("bench_") in names]
-    found = [result for script in scripts for result in results(script)]
-    text = page(found)
-    if not names:
-        RESULTS.write_text(text, encoding="utf-8")
-    print(text)
-    return 0 if found and all(result["ok"] for result in found) else 1
+    scripts = {script.stem.removeprefix("bench_"): script for script in HERE.glob("bench_*.py")}
+    if unknown := set(names) - set(scripts):
+        raise SystemExit(f"no such benchmark: {', '.join(sorted(unknown))}")
+    kept = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
+    for name in names or sorted(scripts):
+        found = results(scripts[name])
+        day = f"{datetime.now(UTC):%Y-%m-%d}"
+        kept[name] = {"day": day, "machine": machine(), "results": found}
+        now = {name: kept[name] for name in sorted(kept) if name in scripts}
+        KEPT.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        RESULTS.write_text(page(now), encoding="utf-8")
+    ran = [result for name in names or scripts for result in kept[name]["results"]]
+    return 0 if ran and all(result["ok"] for result in ran) else 1
 
 
 if __name__ == "__main__":

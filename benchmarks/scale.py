@@ -22,7 +22,7 @@ import psycopg
 from bench_claim import claim_all, tenths
 from server import database, postgres
 
-from popq.catalogue import imports, jobs, migrate, queries
+from popq.catalogue import enqueuing, imports, jobs, migrate, queries
 from popq.catalogue.db import Catalogue
 from popq.catalogue.imports import IncomingPhoto
 
@@ -66,7 +66,7 @@ def cut(catalogue: Catalogue) -> int:
     with catalogue.begin() as tx:
         # Plain ranges at both sizes: batches of owners would be many more, and smaller, in the
         # larger list alone, where an owner has enough photos for them.
-        return jobs.enqueue(tx, "resolve", size=SIZE, via="oembed").job
+        return enqueuing.enqueue(tx, "resolve", size=SIZE, via="oembed").job
 
 
 def measure(server: str, photos: int, processes: int) -> dict[str, float]:

@@ -15,7 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import DefaultClause
 
 from popq import errors, settings
-from popq.catalogue import models, states
+from popq.catalogue import states
+from popq.catalogue.models import learning, photos, work
 from popq.catalogue.views import VIEWS
 from popq.cli.main import COMMANDS, cli
 
@@ -112,8 +113,10 @@ def catalogue() -> str:
         "popq. For people there are the views at the end.",
         "",
     ]
-    notes = _remarks(models)
-    for model in vars(models).values():
+    rooms = (photos, work, learning)
+    notes = {key: remark for room in rooms for key, remark in _remarks(room).items()}
+    # In the order of the source, which tells of photos first.
+    for model in (model for room in rooms for model in vars(room).values()):
         if not (isinstance(model, type) and hasattr(model, "__table__")):
             continue
         table = model.__table__

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from popq import logs
 from popq import settings as settings_module
-from popq.catalogue import jobs, version
+from popq.catalogue import enqueuing, version
 from popq.catalogue.db import Catalogue
 from popq.catalogue.work import Filter
 from popq.errors import Misconfigured, PopqError
@@ -124,6 +124,11 @@ class Rooms:
         s = self.settings
         return Pace(s.lease_s, s.settle_every_s, s.retry_wait_s, s.throttle_pause_s, s.max_tries)
 
+    def log_as_worker(self) -> None:
+        """Log from now on as a worker does: what its level says, under its name, no secret."""
+        given, colors = self.settings, not settings_module.no_color()
+        logs.for_workers(given.log_level, given.secrets(), self.worker, colors=colors)
+
     def makers(self) -> dict[str, Callable[[int | None], Stage]]:
         """Return what makes each photo stage, and other ways to do one (`stage-way`).
 
@@ -147,15 +152,15 @@ class Rooms:
         then: str | None = None,
         via: str | None = None,
         again: bool = False,
-    ) -> jobs.Enqueued:
-        """Make or extend the stage's job, in batches of the stage's size; see `jobs.enqueue`.
+    ) -> enqueuing.Enqueued:
+        """Make or extend the stage's job, in batches of the stage's size; see `enqueuing.enqueue`.
 
         `again` scores what the run has scored, too.
         """
         with self.catalogue.begin() as tx:
             if again:
-                only = jobs.again(tx, run_id, only or {})
-            return jobs.enqueue(
+                only = enqueuing.again(tx, run_id, only or {})
+            return enqueuing.enqueue(
                 tx,
                 stage,
                 size=BATCH_SIZES[stage],
@@ -244,7 +249,7 @@ class Rooms:
         return stage
 
 
-def torch_stage(name: Literal["train", "score", "predict"]) -> Any:
+def torch_stage(name: Literal["plan", "train", "score", "predict"]) -> Any:
     """Import a stage that needs torch, only where it is needed.
 
     Raises `Misconfigured` where popq was installed without it.
@@ -263,8 +268,10 @@ BATCH_SIZES = {"resolve": Resolve.batch_size, "download": Download.batch_size, "
 def open_rooms() -> Rooms:
     """Read the settings of this process and return its rooms.
 
-    Commands log only what a person should see; workers call `logs.for_workers`.
+    Commands log only what a person should see; workers call `log_as_worker`.
     """
     if not logs.are_set():
         logs.for_commands(colors=not settings_module.no_color())
-    return Rooms(settings_module.load())
+    settings = settings_module.load()
+    logs.hide(settings.secrets())
+    return Rooms(settings)

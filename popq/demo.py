@@ -41,6 +41,8 @@ FATES: Final = {
 }
 #: Faults that pass; one photo in forty meets one of them on each host.
 PASSING: Final = (Fault.ERROR_502, Fault.CODE_201, Fault.HTML_200, Fault.RESET, Fault.EMPTY)
+#: Seconds, about six years, over which the photos were posted: the report tells of losses by year.
+YEARS_S: Final = 6 * 365 * 86_400
 #: How long each host answers 429 to everyone, once.
 THROTTLE_S: Final = 1.5
 #: Rows of the list that name no photo, and the reason that popq must give.
@@ -101,6 +103,7 @@ def plan(photos: int, seed: int) -> Plan:
 def server(made: Plan) -> FakeFlickr:
     """Return the Flickr of the plan, with faults that pass and a throttling of each host."""
     world, faults = World(), Faults()
+    first, last = made.photos[0].posted_at, made.photos[-1].posted_at
     for photo in made.photos:
         world.add(
             FakePhoto(
@@ -110,7 +113,7 @@ def server(made: Plan) -> FakeFlickr:
                 secret=f"{photo.flickr_id:010x}"[-10:],
                 image=lambda photo=photo: planted.render(photo),  # type: ignore[misc]
                 title=f"Planted {photo.flickr_id}",
-                posted_at=photo.posted_at,
+                posted_at=first + YEARS_S * (photo.posted_at - first) // (last - first),
                 fate=made.fates.get(photo.flickr_id, Fate.LIVE),
             )
         )

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from popq.bootstrap import Rooms
 from popq.catalogue import hosts, migrate, overview, queries
-from popq.errors import Misconfigured, PopqError, ServiceDown
+from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.stages import stocktake
 
 #: Clocks further apart than so many seconds are told of.
@@ -53,7 +53,8 @@ def check(rooms: Rooms) -> list[dict[str, Any]]:
             status = 0
         except PopqError as error:
             state, message = "wrong", str(error)
-            status = error.exit_code if isinstance(error, Misconfigured) else ServiceDown.exit_code
+            a_persons = isinstance(error, Misconfigured | BadInput)  # also a setting's odd value
+            status = Misconfigured.exit_code if a_persons else ServiceDown.exit_code
         rows.append({"name": name, "state": state, "message": message, "status": status})
     return rows
 
@@ -163,8 +164,24 @@ def _check_gpu(rooms: Rooms) -> str:
 
 
 def _check_image_host(rooms: Rooms) -> str:
-    status = rooms.image_client.check()
+    """Ask the image host; that it is silent is wrong only where photos wait for it."""
+    try:
+        status = rooms.image_client.check()
+    except ServiceDown as error:
+        waiting = _wait_for_images(rooms)
+        if waiting:
+            raise ServiceDown(f"{error} {waiting:,} photos wait for it.") from error
+        return f"warning: {error} No photo waits for it."
     return f"ok: {rooms.settings.flickr_image_url} answers (HTTP {status})"
+
+
+def _wait_for_images(rooms: Rooms) -> int:
+    """Return how many photos this machine could fetch: a listed one needs a key first."""
+    if not _is_ready(rooms):
+        return 0
+    with rooms.catalogue.read() as tx:
+        counts = queries.photos_by_state(tx)
+    return counts["resolved"] + (counts["listed"] if rooms.flickr_clients else 0)
 
 
 def _check_disk(rooms: Rooms) -> str:

@@ -32,8 +32,10 @@ class Outcome(StrEnum):
     PRIVATE = "private"
     #: The image host says 404 or 410 for every size.
     GONE = "gone"
-    #: The host sent a stand-in picture or a page instead of the image.
+    #: The host leads to a stand-in picture, or sent a page instead of the image three times.
     PLACEHOLDER = "placeholder"
+    #: The same bytes came for photos of ten owners: the host is at fault, so it is never final.
+    STAND_IN = "stand_in"
     #: A video's page; popq learns from photos.
     VIDEO = "video"
     #: The link leads to an album.

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import structlog
 
-from popq import logs, stopping
+from popq import stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms, torch_stage
 from popq.catalogue import batches, jobs, runs
 from popq.errors import PopqError
@@ -45,13 +45,20 @@ class Unit(NamedTuple):
 
 
 def waiting(rooms: Rooms) -> list[Unit]:
-    """Return what a worker of the gpu queue could begin now, oldest first, runs before scores."""
+    """Return what a worker of the gpu queue could begin now, oldest first, runs before scores.
+
+    A score job without an open batch is ended: its last two were closed at once, or by a process
+    that ended right then.
+    """
     with rooms.catalogue.read() as tx:
         units = [Unit("train", run) for run in runs.claimable(tx)]
-        for job, _ in jobs.claimable(tx, QUEUES["gpu"]):
-            due_s = batches.next_due_s(tx, job)
-            if due_s is not None and due_s <= 0.0:
-                units.append(Unit("score", job))
+        due = {job: batches.next_due_s(tx, job) for job, _ in jobs.claimable(tx, QUEUES["gpu"])}
+    for job, due_s in due.items():
+        if due_s is None:
+            with rooms.catalogue.begin() as tx:
+                jobs.finish_if_over(tx, job)
+        elif due_s <= 0.0:
+            units.append(Unit("score", job))
     return units
 
 
@@ -146,7 +153,7 @@ def main(kind: Any, number: str, worker: str) -> int:
     heed(stop)
     with open_rooms() as rooms:
         rooms.worker = worker
-        logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), worker)
+        rooms.log_as_worker()
         try:
             work(rooms, Unit(kind, int(number)), stop)
         except PopqError as error:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
 
-def for_workers(level: str, secrets: Iterable[str], worker: str, *, colors: bool = True) -> None:
+def for_workers(level: str, secrets: Iterable[str], worker: str, *, colors: bool) -> None:
     """Log what a worker does, with its name; `level` is debug, info, warning or error.
 
     No line holds any of `secrets`. Of other libraries than Celery only warnings are logged.
+    `colors` are for a terminal.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -45,12 +47,43 @@ def for_workers(level: str, secrets: Iterable[str], worker: str, *, colors: bool
     logging.captureWarnings(capture=True)
 
 
-def for_commands(level: str = "warning", *, colors: bool = True) -> None:
-    """Log only warnings, in words: a command's own lines say the rest; more when asked to."""
-    renderer = structlog.dev.ConsoleRenderer(colors=colors and sys.stderr.isatty())
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    named = (structlog.contextvars.merge_contextvars, structlog.processors.add_log_level)
-    _configure(level, [*named, stamp, renderer])
+def for_commands(level: str = "warning", *, colors: bool) -> None:
+    """Log only warnings, in words: a command's own lines say the rest; more when asked to.
+
+    No line holds what `hide` is told, once the settings are read.
+    """
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _Masked(()),
+        _in_words(colors=colors and sys.stderr.isatty()),
+    ]
+    _configure(level, processors)
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Let no line that popq logs from now on hold any of `secrets`."""
+    for processor in structlog.get_config()["processors"]:
+        if isinstance(processor, _Masked):
+            processor.take(secrets)
+
+
+@contextmanager
+def wiping(wipe: Callable[[], None]) -> Iterator[None]:
+    """Let each line of this block be preceded by `wipe`: the terminal's last line is taken."""
+
+    def first(_logger: object, _method: str, event: EventDict) -> EventDict:
+        wipe()
+        return event
+
+    before = structlog.get_config()["processors"]
+    structlog.configure(processors=[first, *before])
+    try:
+        yield
+    finally:
+        structlog.configure(processors=before)
 
 
 def are_set() -> bool:
@@ -71,8 +104,12 @@ class _Masked:
     """Replaces secrets in all that a line says."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets: list[str] = []
+        self.take(secrets)
+
+    def take(self, secrets: Iterable[str]) -> None:
         # The longest first: one may be part of another.
-        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self._secrets = sorted({*self._secrets, *filter(None, secrets)}, key=len, reverse=True)
 
     def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
         return {name: self._clean(value) for name, value in event.items()}
@@ -93,6 +130,10 @@ class _Masked:
 def _renderer(*, colors: bool) -> Processor:
     if not sys.stderr.isatty():
         return structlog.processors.JSONRenderer()
+    return _in_words(colors=colors)
+
+
+def _in_words(*, colors: bool) -> Processor:
     # Tracebacks are text already.
     return structlog.dev.ConsoleRenderer(
         colors=colors, exception_formatter=structlog.dev.plain_traceback

@@ -229,6 +229,11 @@ def no_color() -> bool:
     return bool(os.environ.get("NO_COLOR"))
 
 
+def forbid_color() -> None:
+    """Ask for no colours in this process and its children."""
+    os.environ["NO_COLOR"] = "1"
+
+
 def sources() -> dict[str, str]:
     """Return for every setting that is not at its default where its value comes from (`SOURCES`).
 

@@ -24,9 +24,9 @@ from celery.signals import (
 )
 from kombu.exceptions import OperationalError
 
-from popq import gpu, logs, stopping
+from popq import gpu, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
-from popq.catalogue import batches, jobs, runs
+from popq.catalogue import batches, enqueuing, jobs, runs
 from popq.celery import BELL_EXPIRES_S, app
 from popq.errors import PopqError
 from popq.gpu import Unit
@@ -110,6 +110,7 @@ def _work_alone(hostname: str, unit: Unit) -> bool:
     """Do a unit of GPU work in this child of the worker; return whether work of it is left."""
     rooms = _rooms()
     rooms.worker = hostname.partition("@")[2]  # the child is the worker, to all who look
+    rooms.log_as_worker()
     gpu.heed(_stop)  # now, since the pool sets signals of its own when the child begins
     try:
         return gpu.work(rooms, unit, _stop)
@@ -120,7 +121,7 @@ def _work_alone(hostname: str, unit: Unit) -> bool:
 
 def enqueue(
     rooms: Rooms, stage: str, *, by: str, then: str | None = None, **ask: Any
-) -> jobs.Enqueued:
+) -> enqueuing.Enqueued:
     """Enqueue the stage's work and ring, once for each batch that a worker's threads can take.
 
     `ask` is what `Rooms.enqueue` takes beside.
@@ -132,7 +133,7 @@ def enqueue(
     return done
 
 
-def ring(rooms: Rooms, stage: str, enqueued: jobs.Enqueued) -> None:
+def ring(rooms: Rooms, stage: str, enqueued: enqueuing.Enqueued) -> None:
     """Ring for batches that were enqueued, if there is a broker to carry the bells."""
     if rooms.settings.broker() is None or enqueued.job is None:
         return
@@ -179,8 +180,7 @@ def _ring_gpu(unit: Unit) -> bool:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _our_logs(**_: Any) -> None:
     """Log as all workers do, in the worker and in each child of it."""
-    rooms = _rooms()
-    logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
+    _rooms().log_as_worker()
 
 
 def serve(queue: str, threads: int) -> None:
@@ -192,8 +192,7 @@ def serve(queue: str, threads: int) -> None:
     child itself.
     """
     rooms = _rooms()
-    level = rooms.settings.log_level
-    logs.for_workers(level, rooms.settings.secrets(), rooms.worker)
+    rooms.log_as_worker()
     if queue == "gpu":
         threads = 1
         options = ["-P", "prefork", "-c", "1", "--max-tasks-per-child", "1"]
@@ -224,8 +223,10 @@ def serve(queue: str, threads: int) -> None:
     stopping.on_signals(beside.stop)
     name = f"popq-{queue}@{rooms.worker}"
     common = ["-Q", queue, "-n", name, "-E", "--without-mingle", "--without-gossip"]
+    # What is logged, `_our_logs` says. This is for what a spawned child says before it: plain text.
+    silent = ["-l", "critical"]
     try:
-        app.worker_main(["--quiet", "worker", *common, *options, "-l", level])
+        app.worker_main(["--quiet", "worker", *common, *options, *silent])
     finally:
         gave_up = was_ready.is_set() and not _stop.is_set()
         beside.stop()

@@ -18,10 +18,24 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# How wide and colourful it is outside says nothing of what a test asked for.
+for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
+    os.environ.pop(name, None)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch, tmp_path_factory):
-    """Run each test with popq's defaults, in an empty folder of its own."""
+    """Run each test with popq's defaults, in an empty folder of its own, and leave none behind.
+
+    A command that is called in this process (`--set`) sets them for whatever is made later.
+    """
+    _forget_settings()
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+    yield
+    _forget_settings()
+
+
+def _forget_settings():
     for name in list(os.environ):
         if name.startswith("POPQ_") and not name.startswith("POPQ_TEST_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+            del os.environ[name]

@@ -30,6 +30,15 @@ def jpeg(number, size=(300, 280)):
     return out.getvalue()
 
 
+def static_urls(world):
+    """Return the image URLs of a world's photos, which are imported without asking the API."""
+    host = "https://live.staticflickr.com"
+    return [
+        f"{host}/{photo.server}/{photo.flickr_id}_{photo.secret}_z.jpg"
+        for photo in world.photos.values()
+    ]
+
+
 def small_world(photos, owners=None, fates=()):
     """Return a Flickr of `photos` photos; `fates` are those of the first ones.
 
@@ -67,6 +76,12 @@ class House:
         links.write_text("\n".join(urls) + "\n")
         labels.write_text("\n".join(f"{1 + (37 * n % 101) / 10:.2f}" for n in range(len(urls))))
         return Source(links, labels)
+
+    def let_pass(self):
+        """Let all waits be over: of batches that are due later, and pauses of hosts."""
+        with self.rooms.catalogue.begin() as tx:
+            tx.exec_driver_sql("UPDATE hosts SET paused_until = 0")
+            tx.exec_driver_sql("UPDATE batches SET due = 0")
 
     def sql(self, query, **values):
         """Return the rows of a query, as a person with a SQL prompt would see them."""
@@ -106,9 +121,9 @@ def house(folder, world, faults=None, **settings):
 
 
 @contextlib.contextmanager
-def stored_house(folder):
-    """Yield a house with 48 photos of 12 owners stored, and the data set "main" of them."""
-    with house(folder, small_world(48, owners=12)) as home:
+def stored_house(folder, photos=48, owners=12):
+    """Yield a house with so many photos stored, and the data set "main" of them."""
+    with house(folder, small_world(photos, owners=owners)) as home:
         api.import_list(home.rooms, home.list_files(folder))
         for stage in ("resolve", "download"):
             api.work(home.rooms, stage, on_progress=quiet)

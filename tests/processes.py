@@ -30,40 +30,47 @@ class Processes:
     def __exit__(self, *_):
         self._stack.close()
 
-    def start(self, *arguments, **settings):
-        """Start `popq ...`; it is ended with the test. A setting that is None is left out."""
+    def start(self, *arguments, err=None, **settings):
+        """Start `popq ...`; it is ended with the test. A setting that is None is left out.
+
+        Its standard error goes to the file `err` of the folder, if that is given.
+        """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("POPQ_")}
         given = {k: v for k, v in (self.settings | settings).items() if v is not None}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "popq", *map(str, arguments)],
-            cwd=self.folder,
-            env=kept | given,
-            stdout=self._output,
-            stderr=self._output,
-        )
+        apart = None if err is None else (self.folder / err).open("a")
+        with apart or contextlib.nullcontext(self._output) as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "popq", *map(str, arguments)],
+                cwd=self.folder,
+                env=kept | given,
+                stdout=self._output,
+                stderr=errors,
+            )
         self._stack.callback(end, process)
         return process
 
     def run(self, *arguments):
         """Run `popq ...` to its good end."""
-        if self.start(*arguments).wait(90) != 0:
+        if self.start(*arguments).wait(600) != 0:
             pytest.fail(f"popq {' '.join(map(str, arguments))}\n{self.tail()}")
 
     def tail(self):
-        return self.log.read_text()[-8000:]
+        texts = [path.read_text()[-8000:] for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join(texts)
 
-    def lines(self):
-        """Return the lines of JSON in the log."""
-        text = self.log.read_text().splitlines()
-        return [json.loads(line) for line in text if line.startswith("{")]
+    def lines(self, err):
+        """Return what the worker whose standard error is `err` logged; each line must be JSON."""
+        # Each line is one write: what comes after the last end of a line is being written.
+        text = (self.folder / err).read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in text.split("\n") if text]
 
-    def wait_until(self, true, seconds=180):
+    def wait_until(self, true, seconds=180, every_s=0.1):
         """Wait for what processes do; the limit only ends a test that has failed."""
         until = time.monotonic() + seconds
         while not (found := true()):
             if time.monotonic() > until:
                 pytest.fail(self.tail())
-            time.sleep(0.1)
+            time.sleep(every_s)
         return found
 
 

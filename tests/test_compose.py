@@ -19,6 +19,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 from redis.exceptions import ConnectionError as NotThere
 from servers import free_port, postgres_url
+from sqlalchemy.engine import URL, make_url
 
 from popq import api
 from popq.settings import Settings
@@ -78,6 +79,27 @@ def test_each_setting_that_it_gives_is_one_of_popq_and_valid(services):
         Settings(**{key.removeprefix("POPQ_").lower(): value for key, value in given.items()})
 
 
+def test_its_urls_are_those_of_its_own_servers(services):
+    postgres = services["database"]["environment"]
+    for service in of_popq(services).values():
+        database = make_url(service["environment"]["POPQ_DATABASE_URL"])
+        assert database == URL.create(
+            "postgresql+psycopg",
+            postgres["POSTGRES_USER"],
+            postgres["POSTGRES_PASSWORD"],
+            "database",
+            database=postgres["POSTGRES_DB"],
+        )
+        broker = make_url(service["environment"]["POPQ_BROKER_URL"])
+        assert (broker.drivername, broker.host, broker.port) == ("redis", "redis", 6379)
+        assert broker.password == after(services["redis"]["command"], "--requirepass")
+
+
+def after(command, option):
+    """Return the value of a command's option."""
+    return command[command.index(option) + 1]
+
+
 @pytest.mark.parametrize("missing", ["POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD"])
 def test_it_does_not_start_without_its_passwords(compose, missing):
     with pytest.raises(KeyError, match=missing):
@@ -101,6 +123,20 @@ def test_each_lasting_service_has_a_health_check_restarts_and_keeps_its_data(com
             assert service["volumes"], name
     mounted = {volume.split(":")[0] for one in services.values() for volume in one["volumes"]}
     assert mounted == set(compose["volumes"])
+    # From 18 on the image keeps its data below this folder; before, in a volume of its own there.
+    assert int(services["database"]["image"].removeprefix("postgres:")) >= 18
+    assert services["database"]["volumes"] == ["database:/var/lib/postgresql"]
+    assert services["redis"]["volumes"] == ["redis:/data"]
+    # What waits in Redis outlives it; and when it is full it says so, instead of forgetting.
+    assert after(services["redis"]["command"], "--appendonly") == "yes"
+    assert after(services["redis"]["command"], "--maxmemory-policy") == "noeviction"
+
+
+def test_popq_has_time_to_put_its_work_down_before_it_is_killed(services):
+    for name, service in of_popq(services).items():
+        seconds = float(service["stop_grace_period"].removesuffix("s"))
+        assert seconds > 10, name  # what a worker that is stopped may take
+        assert service["init"], name
 
 
 def test_popq_waits_for_what_it_needs(services):
@@ -130,7 +166,9 @@ def pins(name):
 def test_an_images_lock_is_part_of_the_whole_lock(image):
     mine = pins(f"requirements-{image}.lock")
     assert mine <= pins("requirements.lock")
-    assert any(pin.startswith("celery==") for pin in mine)
+    names = {pin.partition("==")[0] for pin in mine}
+    assert names >= {"celery", "redis", "psycopg", "psycopg-binary"}
+    assert ("flower" in names) == (image == "io")
     torch = {pin for pin in mine if pin.startswith(("torch", "nvidia", "triton", "safetensors"))}
     assert bool(torch) == (image == "gpu")
     assert not any(pin.startswith(("pytest==", "ruff==", "mypy==")) for pin in mine)

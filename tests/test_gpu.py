@@ -11,11 +11,11 @@ from houses import house, quiet, small_world
 from processes import Processes, children, has_torch
 from servers import redis_url
 
-from popq import api
+from popq import api, gpu
 from popq.stages.dataset import Spec
 
 #: Enough epochs that a test finds the run at work.
-RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 6}
+RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 10}
 NOBODY = "redis://127.0.0.1:1/0"
 #: The same sums on a busy machine, and sooner there.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -103,13 +103,18 @@ def test_a_child_that_is_killed_is_survived_and_changes_nothing(stored, popq, ru
 @pytest.mark.parametrize("bells", ["redis", "nobody", "none"])
 def test_a_worker_that_is_stopped_hands_its_run_to_another(stored, popq, run, bells):
     urls = {"redis": {}, "nobody": {"POPQ_BROKER_URL": NOBODY}, "none": {"POPQ_BROKER_URL": None}}
-    worker = popq.start("worker", "--queues", "gpu", **urls[bells])
+    worker = popq.start("worker", "--queues", "gpu", err="gpu.log", **urls[bells])
     at_work(stored, popq, run)
     assert not has_torch(worker.pid)
     assert trainer(worker) is not None
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(30) == 0, popq.tail()
-    popq.wait_until(lambda: state(stored, run) == "queued", 60)
+    assert worker.wait(60) == 0, popq.tail()
+    assert state(stored, run) == "queued"  # by now, not some time after
+    # All is JSON, the child's lines too.
+    logged = popq.lines("gpu.log")
+    assert all("worker" in line for line in logged)
+    (stopped,) = [line for line in logged if line["event"] == "run stopped"]
+    assert (stopped["run"], stopped["worker"].split(":")[1]) == (run, str(worker.pid))
     assert stored.sql(f"SELECT worker FROM runs WHERE id = {run}") == [(None,)]
     left = f"SELECT count(*) FROM workers WHERE name LIKE '%:{worker.pid}:%'"
     assert stored.sql(left) == [(0,)]
@@ -138,3 +143,14 @@ def test_a_score_job_is_done_by_a_child_too(stored, popq, run):
     popq.wait_until(lambda: stored.sql(job) == [("done",)])
     assert stored.sql("SELECT count(*) FROM scores") == [(40,)]
     assert not has_torch(worker.pid)
+
+
+def test_a_score_job_that_nobody_ended_is_ended_by_who_looks_for_work(stored, popq, run):
+    popq.run(
+        "train", "--dataset", "main", *(f"--{k.replace('_', '-')}={v}" for k, v in RUN.items())
+    )
+    popq.run("score", "--run", run)
+    with stored.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql("UPDATE jobs SET state = 'running', finished_at = NULL")
+    assert gpu.waiting(stored.rooms) == []
+    assert stored.sql("SELECT DISTINCT state FROM jobs WHERE stage = 'score'") == [("done",)]

@@ -65,7 +65,7 @@ def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     with house(folder, small_world(60, owners=15, fates=FATES)) as home:
         with Runner(home, folder).start() as process:
-            _, err = process.communicate(timeout=300)
+            _, err = process.communicate(timeout=900)
         assert process.returncode == 0, err
         yield outcome(home)
 
@@ -83,7 +83,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_catalogue(tmp_path, undisturbe
                 if kills < KILLS:
                     time.sleep(rng.uniform(2, 9))
                     process.send_signal(signal.SIGKILL)
-                _, err = process.communicate(timeout=300)
+                _, err = process.communicate(timeout=900)
             if process.returncode == 0:
                 break
             assert process.returncode == -signal.SIGKILL, err
@@ -96,11 +96,11 @@ def test_a_frozen_data_set_is_said_to_be_so(tmp_path):
     with house(tmp_path, small_world(30, owners=10)) as home:
         runner = Runner(home, tmp_path)
         with runner.start() as process:
-            process.communicate(timeout=300)
+            process.communicate(timeout=900)
         labels = (tmp_path / "labels.txt").read_text().splitlines()
         (tmp_path / "labels.txt").write_text("\n".join(["9.99", *labels[1:]]))
         with runner.start() as process:
-            _, err = process.communicate(timeout=300)
+            _, err = process.communicate(timeout=900)
         assert process.returncode == 0
         assert "1 of its photos have another label now" in err.replace("\n", " ")
 
@@ -110,7 +110,7 @@ def test_a_run_that_is_done_changes_nothing_when_it_is_started_again(tmp_path):
         runner = Runner(home, tmp_path)
         for _ in range(2):
             with runner.start() as process:
-                _, err = process.communicate(timeout=300)
+                _, err = process.communicate(timeout=900)
             assert process.returncode == 0, err
         assert set(home.flickr.counters()["api_calls_per_photo"].values()) == {1}
         assert home.sql("SELECT count(*) FROM runs") == [(1,)]

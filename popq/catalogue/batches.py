@@ -44,7 +44,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from popq.catalogue import jobs, owners, ranges, steps
+from popq.catalogue import driver, enqueuing, jobs, owners, ranges, steps
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
 from popq.catalogue.states import ACTIVE_JOBS, BatchState, PhotoState
@@ -52,7 +52,7 @@ from popq.catalogue.work import FORWARD, START, Filter, spent, used_up, work_of
 from popq.errors import LeaseLost, Outcome
 
 #: Outcomes that are final after fewer tries than a job allows, since the photo is at fault.
-FINAL_AFTER: Final = {Outcome.CORRUPT: 3}
+FINAL_AFTER: Final = {Outcome.CORRUPT: 3, Outcome.PLACEHOLDER: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +142,13 @@ def work(tx: Tx, lease: Lease, max_tries: int | None) -> list[WorkPhoto]:
     its holder settles after the claim may not be among those that it returns.
     """
     keyed = lease.owner is not None
-    query = _load(lease.stage, lease.run_id, tuple(lease.only.items()), keyed=keyed)
-    rows: Sequence[Any] = tx.execute(query, _bounds(lease)).all()
+    query = load(lease.stage, lease.run_id, tuple(lease.only.items()), keyed=keyed)
+    rows = driver.rows(tx, query, _bounds(lease))
     if not lease.tried:
-        return [WorkPhoto(*(*row, {})) for row in rows]  # nobody tried, nobody can be used up
+        return [WorkPhoto._make((*row, {})) for row in rows]  # nobody tried, nobody can be used up
     of = [row[0] for row in rows] if keyed else None
     tried = jobs.tries(tx, lease.job, lease.lo, lease.hi, of)
-    photos = [WorkPhoto(*(*row, tried.get(row[0], {}))) for row in rows]
+    photos = [WorkPhoto._make((*row, tried.get(row[0], {}))) for row in rows]
     if max_tries is None:
         return photos
     return [photo for photo in photos if not used_up(photo.tries, max_tries)]
@@ -169,9 +169,10 @@ def _mine(stage: str, *, keyed: bool) -> ColumnElement[bool]:
 
 # Statements that every batch needs are put together once: that takes longer than to run them.
 @lru_cache(maxsize=64)
-def _load(
+def load(
     stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], *, keyed: bool
 ) -> Select[int, int | None, str, str | None, str | None, str | None, str | None, str | None]:
+    """Return the statement that loads the work of :b_lo to :b_hi; a test reads its plan."""
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key)
     work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
@@ -225,7 +226,7 @@ def settle(
     lease_s: float,
     page: int | None = None,
     last: bool = False,
-) -> Any:
+) -> jobs.Row:
     """Record results and renew the lease by `lease_s` seconds, all or nothing.
 
     Moves exactly those photos that are still in the stage's start state, and counts no others.
@@ -238,8 +239,8 @@ def settle(
     held = {"b_batch": lease.batch, "b_term": lease.term, "b_lease_s": lease_s, "job": lease.job}
     gets_on, at_once = bool(tally.moved or tally.exited), tx.dialect.name == "postgresql"
     renew = _renew(gets_on=gets_on, at_once=at_once, share=last)
-    job: Any = tx.execute(renew, held | counted).one_or_none()
-    if job is None:
+    renewed = driver.rows(tx, renew, held | counted)
+    if not renewed:
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
         )
@@ -251,8 +252,9 @@ def settle(
     forward = [move.photo for move in moves if move.state == FORWARD.get(lease.stage)]
     if lease.owner is not None and movable.intersection(forward):
         # Now, since which they are nobody knows later: its range says nothing.
-        jobs.hand_on_photos(tx, jobs.share(tx, lease.job), sorted(movable.intersection(forward)))
-    return job if at_once else jobs.get(tx, lease.job)
+        moved = sorted(movable.intersection(forward))
+        enqueuing.hand_on_photos(tx, jobs.share(tx, lease.job), moved)
+    return jobs.Row(*renewed[0]) if at_once else jobs.get(tx, lease.job)
 
 
 @cache
@@ -326,7 +328,7 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
 
 
 def hand_back(
-    tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None, *, job: Any = None
+    tx: Tx, lease: Lease, in_s: float, max_tries: int | None = None, *, job: jobs.Row | None = None
 ) -> None:
     """Give the batch back; it may be claimed again `in_s` seconds from now.
 
@@ -340,7 +342,7 @@ def hand_back(
         hand_on(tx, job, lease, max_tries)
 
 
-def close(tx: Tx, lease: Lease, max_tries: int, *, job: Any = None) -> None:
+def close(tx: Tx, lease: Lease, max_tries: int, *, job: jobs.Row | None = None) -> None:
     """Close the batch, counting what is left of its work, and its job with its last batch.
 
     If there is work in it that has tries left, it may be claimed again instead: photos that became
@@ -351,18 +353,19 @@ def close(tx: Tx, lease: Lease, max_tries: int, *, job: Any = None) -> None:
     keyed, only = lease.owner is not None, tuple(job.filter.items())
     put = _close(job.stage, job.run_id, only, job.id, max_tries, keyed=keyed)
     of = {"b_batch": lease.batch, "b_term": lease.term, "goes_on": job.state in ACTIVE_JOBS}
-    goes_on = tx.execute(put, of | _bounds(lease)).scalar_one_or_none()
-    if goes_on is None:
+    closed = driver.rows(tx, put, of | _bounds(lease))
+    if not closed:
         return  # it is not in our hands
     hand_on(tx, job, lease, max_tries)
+    ((goes_on,),) = closed
     if not goes_on:
         jobs.finish_if_over(tx, lease.job, wait=False)
 
 
 def hand_on(tx: Tx, job: Any, lease: Lease, max_tries: int | None) -> None:
-    """Give what the batch finished to the downstream job, if there is one; see `jobs.hand_on`."""
+    """Give what the batch finished to the downstream job, if any; see `enqueuing.hand_on`."""
     if lease.owner is None:  # what an owner's batch moved was handed on at once
-        jobs.hand_on(tx, job, lease.lo, lease.hi, max_tries)
+        enqueuing.hand_on(tx, job, lease.lo, lease.hi, max_tries)
 
 
 def _ready(in_s: float) -> Update:

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from popq.catalogue import batches, jobs
+from popq.catalogue import batches, driver, jobs
 from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job
@@ -39,12 +39,21 @@ from popq.errors import Outcome
 POISON_EXPIRIES: Final = 3
 
 
-def claim_sound(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
+def claim_sound(
+    tx: Tx, job: int, worker: str, lease_s: float, *, behind: int | None = None
+) -> Lease | None:
     """Lease the job's first batch that is due and need not be halved, as `claim` does.
 
-    By one statement, so that it needs no transaction around it (`Catalogue.single`).
+    By single statements, so that it needs no transaction around it (`Catalogue.single`). `behind`
+    is the batch that this process claimed last: those just behind it are looked at first. While
+    somebody holds a snapshot (a backup, a long question), PostgreSQL keeps what batches were before
+    they were claimed, and each search from the first would step over all of that.
     """
-    return _take(tx, take(sound=True), job, worker, lease_s)
+    given = {"job": job, "worker": worker, "lease_s": lease_s}
+    lease = None
+    if behind is not None:
+        lease = _take(tx, take(near=True), given | {"behind": behind})
+    return lease or _take(tx, take(sound=True), given)
 
 
 def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
@@ -53,7 +62,7 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
     A batch whose lease ran out counts as due. One that ran out too often is halved here.
     """
     while True:
-        lease = _take(tx, take(), job, worker, lease_s)
+        lease = _take(tx, take(), {"job": job, "worker": worker, "lease_s": lease_s})
         if lease is None or lease.expiries < POISON_EXPIRIES:
             return lease
         shortened = _halve(tx, lease)
@@ -62,11 +71,12 @@ def claim(tx: Tx, job: int, worker: str, lease_s: float) -> Lease | None:
 
 
 @cache
-def take(*, sound: bool = False) -> ReturningUpdate[*tuple[Any, ...]]:
+def take(*, sound: bool = False, near: bool = False) -> ReturningUpdate[*tuple[Any, ...]]:
     """Return the statement of a claim, of :job by :worker for :lease_s seconds.
 
-    If `sound`, it passes over batches that would have to be halved. It is put together once; a test
-    reads its plan on both databases.
+    If `sound`, it passes over batches that would have to be halved; if `near`, it does so and looks
+    at the `jobs.NEAR` batches behind :behind alone. It is put together once; a test reads its plan
+    on both databases.
     """
     job = bindparam("job", type_=BigInteger)
     # Literals, not parameters: the partial index serves only a condition that it can recognise.
@@ -75,11 +85,15 @@ def take(*, sound: bool = False) -> ReturningUpdate[*tuple[Any, ...]]:
     now = select(db_now()).scalar_subquery()
     claimable = exists().where(Job.id == job, Job.state.in_(CLAIMABLE_JOBS))
     poisoned = (Batch.state == BatchState.LEASED) & (Batch.expiries >= POISON_EXPIRIES - 1)
-    wanted = ~poisoned if sound else true()
+    wanted = ~poisoned if sound or near else true()
+    order: tuple[Any, ...] = (Batch.due, Batch.id)
+    if near:
+        behind = bindparam("behind", type_=BigInteger)
+        wanted, order = wanted & Batch.id.between(behind + 1, behind + jobs.NEAR), (Batch.id,)
     first = (
         select(Batch.id)
         .where(Batch.job_id == job, open_, Batch.due <= now, claimable, wanted)
-        .order_by(Batch.due, Batch.id)
+        .order_by(*order)
         .limit(1)
         .with_for_update(skip_locked=True)
         .cte("first")
@@ -114,16 +128,17 @@ def _of_job(name: str) -> Any:
     return select(column).where(Job.id == Batch.job_id).scalar_subquery().label(name)
 
 
-def _take(tx: Tx, take_: Any, job: int, worker: str, lease_s: float) -> Lease | None:
-    row = tx.execute(take_, {"job": job, "worker": worker, "lease_s": lease_s}).one_or_none()
-    if row is None:
-        return None
-    if row.job_state == JobState.QUEUED:
-        start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
-        tx.execute(start.values(state=JobState.RUNNING))
-    of = (row.stage, row.run_id, row.lo, row.hi, row.term, row.expiries, row.filter)
-    keyed = {"owner": row.owner or None, "page": row.page, "got": row.got}
-    return Lease(row.id, job, *of, **keyed, tried=row.tried)
+def _take(tx: Tx, take_: Any, given: dict[str, Any]) -> Lease | None:
+    job = given["job"]
+    for row in driver.rows(tx, take_, given):
+        batch, lo, hi, term, expiries, owner, page, got, stage, run_id, only, state, tried = row
+        if state == JobState.QUEUED:
+            start = update(Job).where(Job.id == job, Job.state == JobState.QUEUED)
+            tx.execute(start.values(state=JobState.RUNNING))
+        keyed = {"owner": owner or None, "page": page, "got": got}
+        of = (batch, job, stage, run_id, lo, hi, term, expiries, only)
+        return Lease(*of, **keyed, tried=tried)
+    return None
 
 
 def _halve(tx: Tx, lease: Lease) -> Lease | None:

@@ -1,6 +1,7 @@
 """Questions to a catalogue in SQL that SQLite and PostgreSQL both answer.
 
-`page` makes docs/sql.md of them. `:run` and `:other` are runs' numbers.
+`page` makes docs/sql.md of them. `:run` and `:other` are runs' numbers. CROSS JOIN is SQLite's way
+to be told where to begin; to PostgreSQL it is a join like any other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,17 @@ RECIPES: Final = (
         "reasons",
         "Why did photos leave?",
         "SELECT state, reason, photos FROM failure_reasons ORDER BY photos DESC;",
+    ),
+    Recipe(
+        "losses_by_year",
+        "How many photos of each year were lost? (where their date is known; the report reckons it"
+        " for the others)",
+        """\
+SELECT substr(CAST(posted_at AS text), 1, 4) AS year, count(*) AS photos,
+       sum(CASE WHEN state = 'gone' THEN 1 ELSE 0 END) AS gone,
+       sum(CASE WHEN state = 'rejected' THEN 1 ELSE 0 END) AS rejected
+FROM photos WHERE posted_at IS NOT NULL
+GROUP BY substr(CAST(posted_at AS text), 1, 4) ORDER BY year;""",
     ),
     Recipe(
         "failed_tries",
@@ -84,6 +96,18 @@ SELECT owner, url, score FROM (
            row_number() OVER (PARTITION BY owner ORDER BY score DESC, id) AS place
     FROM scored_photos WHERE run_id = :run AND owner IS NOT NULL
 ) AS ranked WHERE place = 1 ORDER BY score DESC LIMIT 50;""",
+    ),
+    Recipe(
+        "of_one_owner",
+        "What does it say of one owner's photos? (here: the owner of the photo it thinks best)",
+        """\
+SELECT p.page_url AS url, s.score, s.tier AS predicted_tier, p.label
+FROM photos p CROSS JOIN scores s
+WHERE s.photo_id = p.id AND s.run_id = :run AND p.owner = (
+    SELECT owner FROM scored_photos WHERE run_id = :run AND owner IS NOT NULL
+    ORDER BY score DESC LIMIT 1
+)
+ORDER BY s.score DESC;""",
     ),
     Recipe(
         "owner_bias",

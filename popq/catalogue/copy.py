@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +23,10 @@ _AT_A_TIME: Final = 5_000
 def copy_to(catalogue: Catalogue, target: Path) -> int:
     """Copy every row, as of one moment, into a new SQLite file; return how many rows there are.
 
-    The file needs nothing beside it. Raises `Misconfigured` when it cannot be written.
+    The file needs nothing beside it. Raises `OSError` when it cannot be made or the disk is full,
+    and `Misconfigured` for whatever else SQLite finds wrong.
     """
+    target.touch()  # a place that takes no file says better than SQLite why
     try:
         if catalogue.path is None:
             _copy_rows(catalogue, target)
@@ -37,6 +41,8 @@ def copy_to(catalogue: Catalogue, target: Path) -> int:
             counts = (f"SELECT count(*) FROM {name}" for name in names)  # noqa: S608 - our names
             return sum(there.execute(count).fetchone()[0] for count in counts)
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         message = f"{target.parent} does not take a copy of {catalogue}: {error}"
         raise Misconfigured(f"{message}; free some room there, or name another file.") from error
 

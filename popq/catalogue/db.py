@@ -54,6 +54,11 @@ _SESSION: Final = {
     "statement_timeout": "1h",
     "lock_timeout": "10min",
     "idle_in_transaction_session_timeout": "5min",
+    # Statements of every batch name a range by two parameters. Their plan does not depend on where
+    # it lies, but what the planner believes of its length does, so it would plan each time anew;
+    # and beyond some size compile what runs for a millisecond.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
 }
 
 
@@ -363,7 +368,7 @@ def _told(catalogue: Catalogue, error: object, *, cut: bool) -> Misconfigured | 
         told = ServiceDown(f"{message}; try again, or see who it is in pg_stat_activity.")
     elif cut or isinstance(error, catalogue.driver.OperationalError):
         message = f"The database {catalogue} does not answer: {text}"
-        told = ServiceDown(f"{message}; `popq doctor` says more.")
+        told = ServiceDown(f"{message}; start it, or correct POPQ_DATABASE_URL.")
     return told
 
 

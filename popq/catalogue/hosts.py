@@ -68,6 +68,16 @@ def grant(tx: Tx, name: str, want: int) -> Grant:
     return Grant(name, permits, 0.0)
 
 
+def least_asked(tx: Tx, names: Sequence[str]) -> list[str]:
+    """Return the hosts in the order in which to ask them: the one left alone longest first.
+
+    So keys share the calls, and the one that was throttled is not the first that asks again.
+    """
+    rows = tx.execute(select(Host.name, Host.tat).where(Host.name.in_(names)))
+    tat = {name: float(at) for name, at in rows}
+    return sorted(names, key=lambda name: tat[name])
+
+
 def is_open(tx: Tx, name: str) -> bool:
     """Return whether it is worth claiming work for the host: half a burst of calls is there.
 

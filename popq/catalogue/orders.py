@@ -13,9 +13,9 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from popq.catalogue import jobs, ranges, recheck
+from popq.catalogue import enqueuing, jobs, ranges, recheck
 from popq.catalogue.db import Tx
-from popq.catalogue.jobs import Enqueued
+from popq.catalogue.enqueuing import Enqueued
 from popq.catalogue.models import Batch, Photo
 from popq.catalogue.states import ACTIVE_JOBS, BatchState, JobState, PhotoState
 from popq.catalogue.work import START, Filter, failed_in, work_of
@@ -72,7 +72,7 @@ def retry(
     """Enqueue anew, with fresh tries, the photos that an ended job left after transient failures.
 
     With a reason instead those that it took out as gone or rejected for just that: they come back
-    to the stage's start first. Joins the stage's active job as `jobs.enqueue` does. Raises
+    to the stage's start first. Joins the stage's active job as `enqueuing.enqueue` does. Raises
     `BadInput` for a job that is still active: it tries again by itself.
     """
     row = jobs.get(tx, job)
@@ -82,7 +82,7 @@ def retry(
     only: Filter = {"failed_in": job} | ({} if reason is None else {"reason": reason})
     # Photos before jobs, as in a settle, so that neither waits for the other.
     put_back = 0 if reason is None else _put_back(tx, job, row.stage, reason)
-    made = jobs.enqueue(
+    made = enqueuing.enqueue(
         tx,
         row.stage,
         size=size,

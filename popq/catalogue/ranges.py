@@ -192,41 +192,44 @@ def _cut(tx: Tx, cut: _Cut) -> list[int]:
 
 
 def _ranges(tx: Tx, cut: _Cut) -> Any:
-    chosen = _free(tx, cut).subquery()
+    covered = select(exists().where(Batch.job_id == cut.job))
+    new = cut.job is None or not tx.execute(covered).scalar_one()
+    # A new job has no ranges to go round: to sweep over all photos would take three times as long.
+    chosen = (_all(cut) if new else _uncovered(cut)).subquery()
+    keys: Sequence[str] = ("owner", "gap")
+    if new and not cut.by_owner:
+        keys = ()  # all the same: to sort by them would take as long as all the rest
     place = func.row_number().over(
-        partition_by=(chosen.c.owner, chosen.c.gap), order_by=chosen.c.id
+        partition_by=[chosen.c[key] for key in keys] or None, order_by=chosen.c.id
     )
     part = (type_coerce(place, BigInteger) - 1) // cut.size
     if cut.scattered:
         part = type_coerce(chosen.c.id, BigInteger) // cut.size
-    whole = case((chosen.c.owner == owners.PLAIN, part), else_=0).label("part")
-    numbered = select(chosen.c.id, chosen.c.owner, chosen.c.gap, whole).subquery()
+    if keys:
+        part = case((chosen.c.owner == owners.PLAIN, part), else_=0)
+    numbered = select(chosen.c.id, *(chosen.c[key] for key in keys), part.label("part")).subquery()
     return (
         select(
             literal(cut.job, BigInteger),
-            numbered.c.owner,
+            (numbered.c.owner if keys else owners.PLAIN).label("owner"),
             func.min(numbered.c.id),
             func.max(numbered.c.id),
             func.count().label("photos"),
             db_now(),
         )
-        .group_by(numbered.c.owner, numbered.c.gap, numbered.c.part)
+        .group_by(*(numbered.c[key] for key in keys), numbered.c.part)
         .order_by(func.min(numbered.c.id))
     )
 
 
-def _free(tx: Tx, cut: _Cut) -> Select[Any]:
-    """Select (id, owner, gap) of the work that new ranges may take; see `_uncovered`."""
-    covered = select(exists().where(Batch.job_id == cut.job))
-    if cut.job is not None and tx.execute(covered).scalar_one():
-        return _uncovered(cut)
-    # A new job has no ranges to go round: to sweep over all photos would take three times as long.
-    key = _key(cut) if cut.by_owner else owners.PLAIN  # nobody has a batch yet
+def _all(cut: _Cut) -> Select[Any]:
+    """Select (id, owner, gap) of the work, of which no range has any."""
+    key = _key(cut) if cut.by_owner else owners.PLAIN
     found: Any = select(Photo.id.label("id"), key.label("owner"), literal(0).label("gap"))
     if cut.within is not None:
         found = found.where(Photo.id.between(*cut.within))
-    unswept: Select[Any] = found.where(cut.work)
-    return unswept
+    work: Select[Any] = found.where(cut.work)
+    return work
 
 
 def _key(cut: _Cut) -> ColumnElement[str]:

@@ -2,7 +2,8 @@
 
     queued ──claim──▶ running ──finish──▶ done
       ▲                 │  └──fail──▶ failed ──requeue──▶ queued
-      └── lease ran out ┘  └──stop──▶ stopped ──requeue──▶ queued
+      └── handed back, ─┘  └──stop──▶ stopped ──requeue──▶ queued
+          lease ran out
 
 A run is leased like a batch: a term fences the results, the database's clock times the lease, and
 the trainer renews it only while it makes progress. A run that waits is stopped at once; of one at
@@ -23,7 +24,7 @@ from popq.catalogue.models import Dataset, Epoch, Run
 from popq.catalogue.states import RunState
 from popq.errors import BadInput, LeaseLost
 
-#: A run whose worker died this often without finishing an epoch in between has failed.
+#: A run whose worker died this often without finishing an epoch in between is stopped.
 MAX_EXPIRIES: Final = 5
 
 
@@ -77,7 +78,7 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
         return None
     if row.expiries >= MAX_EXPIRIES:
         why = f"its worker died {row.expiries} times; see the worker's log (memory?)"
-        _end(tx, run, row.term, RunState.FAILED, {"message": why})
+        stop(tx, run, row.term, f"{why}. Train it again and it goes on")
         return None
     return int(row.term)
 
@@ -175,9 +176,9 @@ def stop(tx: Tx, run: int, term: int, message: str = GOES_ON) -> None:
     _end(tx, run, term, RunState.STOPPED, {"message": message})
 
 
-def hand_back(tx: Tx, run: int, term: int) -> None:
-    """Let another worker go on with the run at once."""
-    values = {"state": RunState.QUEUED, "worker": None}
+def hand_back(tx: Tx, run: int, term: int, message: str | None = None) -> None:
+    """Let another worker go on with the run at once; `message` says why this one does not."""
+    values = {"state": RunState.QUEUED, "worker": None, "message": message}
     if tx.execute(_mine(run, term).values(values)).rowcount != 1:
         raise LeaseLost(f"run {run} has a newer term than {term}, or was ended")
 

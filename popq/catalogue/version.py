@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
 import popq
 from popq.catalogue.db import BUSY_S, Catalogue
@@ -19,6 +19,16 @@ from popq.errors import Misconfigured
 
 _VERSION_TABLE: Final = "alembic_version"
 _VERSION: Final = f"SELECT max(version_num) FROM {_VERSION_TABLE}"  # noqa: S608 - our own name
+#: What stands where new tables go, but for what belongs to an extension (PostGIS's tables, say).
+_TABLES: Final = """
+SELECT relname FROM pg_class
+WHERE relkind IN ('r', 'p', 'f') AND relnamespace = current_schema()::regnamespace
+  AND NOT EXISTS (
+    SELECT FROM pg_depend
+    WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')
+"""
+#: PostgreSQL's oldest version that popq is tested with.
+_OLDEST: Final = (15,)
 #: Tables that every catalogue has had since the first.
 _OURS: Final = frozenset({"photos", "batches"})
 
@@ -33,7 +43,10 @@ def migrations_folder() -> Path:
 
 
 def refuse_strangers(catalogue: Catalogue) -> None:
-    """Raise `Misconfigured` for a newer popq's catalogue, and for another program's database."""
+    """Raise `Misconfigured` for a newer popq's catalogue, and for another program's database.
+
+    So it does for a PostgreSQL that is older than 15.
+    """
     if not catalogue.exists():
         return
     tables, version = _sqlite(catalogue.path) if catalogue.path else _server(catalogue)
@@ -65,7 +78,11 @@ def _sqlite(path: Path) -> tuple[set[str], str | None]:
 
 def _server(catalogue: Catalogue) -> tuple[set[str], str | None]:
     with catalogue.read() as tx:
-        tables = set(inspect(tx).get_table_names())
+        server = tx.dialect.server_version_info or _OLDEST
+        if server < _OLDEST:
+            message = f"{catalogue} is PostgreSQL {'.'.join(map(str, server))}"
+            raise Misconfigured(f"{message}; popq needs {_OLDEST[0]} or newer: upgrade the server.")
+        tables = set(tx.execute(text(_TABLES)).scalars())
         # Asked second: one that is made meanwhile has its version with its tables.
         version = tx.execute(text(_VERSION)).scalar() if _VERSION_TABLE in tables else None
     return tables - {_VERSION_TABLE}, version

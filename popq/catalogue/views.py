@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 #: Name to SELECT, in order of creation. A change here needs a migration; a test compares.
+#: `scored_photos` has a run and a data set for every score; they are joined from the left all the
+#: same, since SQLite with statistics would begin with them and then sort all scores of a run.
 VIEWS: Final[dict[str, str]] = {
     "photo_status": """
 SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.state, p.reason,
@@ -19,8 +21,8 @@ SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.st
        p.source_key, d.name AS dataset, r.weights_sha256, s.job_id, s.code
 FROM scores s
 JOIN photos p ON p.id = s.photo_id
-JOIN runs r ON r.id = s.run_id
-JOIN datasets d ON d.id = r.dataset_id
+LEFT JOIN runs r ON r.id = s.run_id
+LEFT JOIN datasets d ON d.id = r.dataset_id
 LEFT JOIN members m ON m.photo_id = s.photo_id AND m.dataset_id = r.dataset_id
 """,
     "funnel": """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,7 @@ from popq import api, settings
 from popq.bootstrap import open_rooms
 from popq.catalogue import queries
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.errors import Outcome
 from popq.export import failures as export
 
@@ -25,7 +26,7 @@ def init_command(as_json: bool) -> None:
     POPQ_DATABASE_URL, by default popq-data/popq.db (SQLite) in this folder. Also writes a
     popq.toml with every setting as a comment, where there is none.
     """
-    with open_rooms() as rooms, show.patience("Making the catalogue"):
+    with open_rooms() as rooms, progress("Making the catalogue"):
         made = api.init(rooms)
     made["settings"] = _write_example()
     if as_json:
@@ -60,9 +61,25 @@ def photo_command(photo_id: int, as_json: bool) -> None:
     if as_json:
         show.data(story)
         return
-    for name, value in story.items():
-        if value not in (None, []):
-            click.echo(f"{name:<12} {value}")
+    show.facts({k: v for k, v in story.items() if k not in _TABLES and v is not None})
+    for title, columns in _TABLES.items():
+        if story[title]:
+            click.echo(f"\n{title}")
+            show.table([_in_words(row) for row in story[title]], columns, "")
+
+
+#: What there may be several of for a photo, with what is told of each.
+_TABLES: Final = {
+    "failures": ("failed_at", "outcome", "http_status", "message"),
+    "scores": ("run_id", "score", "tier", "probabilities"),
+    "datasets": ("dataset_id", "tier", "split"),
+}
+
+
+def _in_words(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its probabilities as one cell."""
+    shares = row.get("probabilities")
+    return row | ({"probabilities": " ".join(f"{p:.3f}" for p in shares)} if shares else {})
 
 
 @click.command()
@@ -97,7 +114,7 @@ def failures_command(
     if to_stdout and as_json:
         raise click.UsageError("Either the CSV goes to stdout (--export -) or JSON does (--json).")
     narrowed: dict[str, Any] = {"job": job, "outcome": outcome}
-    with open_rooms() as rooms, show.patience("Looking through the failures"):
+    with open_rooms() as rooms, progress("Looking through the failures"):
         if target is None:
             with rooms.catalogue.read() as tx:
                 rows = queries.failures(tx, limit, **narrowed)

@@ -9,6 +9,7 @@ import click
 from popq.bootstrap import open_rooms
 from popq.catalogue import datasets, queries
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.stages import dataset
 from popq.stages.dataset import Spec
 
@@ -97,7 +98,7 @@ def create(name: str, preset: str | None, as_json: bool, **options: Any) -> None
         wanted = Spec(name, fit="rank", split="photo", **kept)
     else:
         wanted = spec(name, options)
-    with open_rooms() as rooms, show.patience("Making the data set"):
+    with open_rooms() as rooms, progress("Making the data set"):
         made = dataset.create(rooms.catalogue, wanted)
     _print(made, as_json)
 
@@ -120,7 +121,7 @@ def list_(as_json: bool) -> None:
 @show.json_option
 def show_(name: str, as_json: bool) -> None:
     """Show a data set: its cuts, splits, channel statistics and warnings."""
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, progress("Counting"):
         found = dataset.describe(rooms.catalogue, name)
     _print(found, as_json)
 
@@ -135,7 +136,9 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     sizes = ", ".join(f"{name} {count:,}" for name, count in found["splits"].items())
     click.echo(f"{found['dataset']}: {found['count']:,} photos; {sizes}")
     click.echo(f"  {found['tiers']} tiers, cut at {cuts} ({FITS[found['fit']]}):")
-    click.echo(f"  {found['photos_by_tier']}; labels equal to a cut: {found['ties']}")
+    tiers = ", ".join(f"{count:,}" for count in found["photos_by_tier"].values())
+    ties = ", ".join(f"{count:,}" for count in found["ties"])
+    click.echo(f"  {tiers} photos; labels equal to a cut: {ties}")
     crossing = ", ".join(f"{count} {name}" for name, count in found["crossing"].items())
     click.echo(f"  split by {found['split_rule']}; on several sides: {crossing}")
     for name in ("mean", "std"):

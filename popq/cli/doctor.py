@@ -11,6 +11,7 @@ import click
 from popq import doctor
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 
 COLOURS: Final = {"ok": "green", "warning": "yellow", "wrong": "red"}
 
@@ -31,7 +32,8 @@ def doctor_command(whole: bool, repair: bool, delete_orphans: bool, as_json: boo
 
     Each line is ok, a warning, or wrong with what to do. Exits with 3 if something that is set
     cannot work, with 4 if all that is wrong is a service that does not answer, and with 1 if a
-    photo's file is missing from the store. Secrets are masked. Files that belong to no photo are
+    photo's file is missing from the store. An image host that does not answer is wrong where photos
+    wait for it, else a warning. Secrets are masked. Files that belong to no photo are
     reported and left alone, unless --delete-orphans is given: do not where catalogues share a
     store.
     """
@@ -39,12 +41,12 @@ def doctor_command(whole: bool, repair: bool, delete_orphans: bool, as_json: boo
         if given and not whole:
             raise click.UsageError(f"{name} goes with --store.")
     with open_rooms() as rooms:
-        with show.patience("Looking"):
+        with progress("Looking"):
             checks = doctor.check(rooms)
         wrong = {row["name"] for row in checks if row["state"] == "wrong"}
         can = whole and not wrong & {"database", "store"}
         orders = {"repair": repair, "delete_orphans": delete_orphans}
-        with show.patience("Comparing catalogue and store"):
+        with progress("Comparing catalogue and store"):
             stock = doctor.check_store(rooms, **orders) if can else None
         settings = rooms.settings.masked()
     if as_json:

@@ -9,6 +9,7 @@ import click
 
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 
 
 @click.command()
@@ -28,7 +29,7 @@ def evaluate_command(run: int, file: Path | None, as_json: bool) -> None:
     """
     from popq.stages import evaluate  # noqa: PLC0415 - loads scipy and scikit-learn
 
-    with open_rooms() as rooms, show.patience("Judging"):
+    with open_rooms() as rooms, progress("Judging"):
         found = evaluate.evaluate(rooms.catalogue, run, file)
     if as_json:
         show.data(found)

@@ -11,6 +11,7 @@ import click
 from popq.api import newest_dataset, newest_run
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.export import card, copy, model, photos, scores, tables
 
 _run_option: Final = click.option(
@@ -46,7 +47,7 @@ def export_model_command(folder: Path, run: int | None, onnx: bool, as_json: boo
     The card has preprocessing, tiers, cuts, metrics and licence notes. `popq predict FOLDER` and
     `popq.api.load_model` take it where there is no catalogue.
     """
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         made = model.save(rooms, newest_run(rooms, run), folder, onnx=onnx)
     if as_json:
         show.data(made)
@@ -75,7 +76,7 @@ def export_scores_command(
     Cells of a CSV are as the catalogue has them: a spreadsheet should import them as text.
     """
     kind = _kind(output, kind, scores.KINDS, as_json)
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         run = newest_run(rooms, run)
         if str(output) == "-":
             scores.write(rooms.catalogue, run, sys.stdout, kind, split=split)
@@ -99,7 +100,7 @@ def export_manifest_command(
     Never an image: whoever gets it fetches them from Flickr. `imagefolder` has the images.
     """
     kind = _kind(output, kind, photos.MANIFEST_KINDS, as_json)
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         dataset = newest_dataset(rooms, dataset)
         if str(output) == "-":
             photos.write_manifest(rooms.catalogue, dataset, sys.stdout, kind)
@@ -120,7 +121,7 @@ def export_imagefolder_command(
 
     As torchvision's ImageFolder and Hugging Face's imagefolder read them. Never hand the images on.
     """
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         dataset = newest_dataset(rooms, dataset)
         made = photos.save_folders(rooms.catalogue, rooms.store, dataset, folder, copy=as_copy)
     _say(as_json, {"export": str(folder), "dataset": dataset, **made}, "photos")
@@ -142,7 +143,7 @@ def export_card_command(output: Path, dataset: str | None, as_json: bool) -> Non
     to_stdout = str(output) == "-"
     if to_stdout and as_json:
         raise click.UsageError("Either the card goes to stdout (-o -) or a summary (--json).")
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         dataset = newest_dataset(rooms, dataset)
         if to_stdout:
             click.echo(card.make(rooms.catalogue, dataset), nl=False)
@@ -164,7 +165,7 @@ def export_catalogue_command(output: Path, as_json: bool) -> None:
     """
     if str(output) == "-":
         raise click.UsageError("A database cannot go to stdout; name a file.")
-    with open_rooms() as rooms, show.patience("Exporting"):
+    with open_rooms() as rooms, progress("Exporting"):
         made = copy.save(rooms.catalogue, output)
     _say(as_json, {"export": str(output), "rows": made}, "rows")
 

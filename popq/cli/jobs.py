@@ -14,6 +14,7 @@ from popq.catalogue import jobs
 from popq.catalogue.states import GONE_REASONS, REJECTED_REASONS
 from popq.catalogue.work import describe
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.cli.work import hint, say_enqueued
 
 _id_argument = click.argument("job", type=click.IntRange(1, show.BIGGEST), metavar="ID")
@@ -30,7 +31,7 @@ def jobs_command(ctx: click.Context, as_json: bool) -> None:
         if as_json:
             ctx.default_map = {name: {"as_json": True} for name in jobs_command.commands}
         return
-    with open_rooms() as rooms, rooms.catalogue.read() as tx:
+    with open_rooms() as rooms, rooms.catalogue.read() as tx, progress("Counting"):
         rows = [asdict(progress) for progress in jobs.progress(tx)]
     if as_json:
         show.data(rows)
@@ -44,7 +45,7 @@ def jobs_command(ctx: click.Context, as_json: bool) -> None:
 @show.json_option
 def _show(job: int, as_json: bool) -> None:
     """Show job ID: its filter, batches, outcomes, rate, and who asked."""
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, progress("Counting"):
         told = api.show_job(rooms, job)
     if as_json:
         show.data(told)
@@ -113,7 +114,8 @@ def _retry(job: int, reason: str | None, as_json: bool) -> None:
     with open_rooms() as rooms:
         from popq import tasks  # noqa: PLC0415 - Celery, only where bells are rung
 
-        done = api.retry_job(rooms, job, reason)
+        with progress("Enqueuing"):
+            done = api.retry_job(rooms, job, reason)
         stage = api.show_job(rooms, job)["stage"]
         tasks.ring(rooms, stage, done.enqueued)
         who = hint(rooms, stage)

@@ -10,6 +10,7 @@ import click
 from popq import api
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.stats import figures
 from popq.stats.figures import METRICS, Metric
 
@@ -97,7 +98,7 @@ def compare_command(first: int, second: int, as_json: bool) -> None:
     Each difference is B less A, with the interval in which 95 % of resamples by owner lie; both
     are judged on the same resamples. Where the interval has no 0 in it, the better one is named.
     """
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, progress("Comparing"):
         found = api.compare_runs(rooms, first, second)
     if as_json:
         show.data(found)

@@ -11,6 +11,7 @@ import click
 from popq import api
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.stages.ingest import Source
 
 #: Rejected rows that are shown; `--json` has more.
@@ -78,14 +79,8 @@ def import_command(
     popq import PHOTO_URL.txt --url-col url --labels LABEL.txt --label-col logview
     """  # noqa: D301 - \b is click's mark for lines that stay as they are
     source = Source(links, metadata=metadata, **given)
-    ticker = show.Ticker()
-    try:
-        with open_rooms() as rooms:
-            report = api.import_list(
-                rooms, source, strict=strict, dry_run=dry_run, on_progress=ticker
-            )
-    finally:
-        ticker.close()
+    with open_rooms() as rooms, progress("Importing") as ticker:
+        report = api.import_list(rooms, source, strict=strict, dry_run=dry_run, on_progress=ticker)
     counted = asdict(report)
     note_report(counted)
     if as_json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, Final
 
 import click
 
 from popq.cli import show
+from popq.cli.progress import QUIET_S
+from popq.cli.voice import LINE
 
 #: Seconds between two looks where lines are overwritten.
 LOOK_S: Final = 1.0
@@ -30,10 +31,9 @@ class Live:
     """
 
     def __init__(self) -> None:
-        self._tty = sys.stderr.isatty()
         self._shown = 0
-        self._looked = self._spoke = -show.QUIET_S
-        self._header = self._open = False
+        self._looked = self._spoke = -QUIET_S
+        self._header = False
 
     def due(self) -> bool:
         """Return whether it is time to look at the run again."""
@@ -60,12 +60,12 @@ class Live:
             )
         self._shown = len(epochs)
         now = time.monotonic()
-        if progress and now - self._spoke >= (0 if self._tty else show.QUIET_S):
+        if progress and now - self._spoke >= (0 if LINE.over else QUIET_S):
             self._spoke = now
             self._now(progress)
 
     def _now(self, progress: dict[str, Any]) -> None:
-        """Say how far it is; the line is written over on a terminal."""
+        """Say how far it is."""
         done, total = progress["done"], progress["total"]
         parts = [f"{progress['phase']}: {done:,} of {total:,}"]
         if progress.get("loss") is not None:
@@ -74,7 +74,7 @@ class Live:
             parts.append(f"{progress['images_per_second']:.1f} images/s")
         if progress.get("left_s") is not None:
             parts.append(f"{show.duration(progress['left_s'])} left")
-        self._say(", ".join(parts), over=self._tty)
+        LINE.put(", ".join(parts))
 
     def _line(self, name: str, *values: float | None) -> None:
         if not self._header:
@@ -87,13 +87,7 @@ class Live:
         shown.append("" if left is None else show.duration(left))
         self._say("".join(f"{text:>{w}}" for text, (_, w) in zip(shown, _WIDTHS, strict=True)))
 
-    def _say(self, line: str, *, over: bool = False) -> None:
-        clear = "\r\x1b[2K" if self._open else ""
-        click.echo(clear + line, err=True, nl=not over)
-        self._open = over
-
-    def close(self) -> None:
-        """End the line that is being overwritten, if there is one."""
-        if self._open:
-            click.echo(err=True)
-            self._open = False
+    @staticmethod
+    def _say(line: str) -> None:
+        LINE.wipe()
+        click.echo(line, err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 
 from popq.bootstrap import Rooms, open_rooms, torch_stage
 from popq.cli import show
+from popq.cli.progress import Ticker, progress
 
 #: Name, what the network says (None if it could not be read), and why it could not.
 Said = tuple[str, dict[str, Any] | None, str | None]
@@ -35,26 +36,37 @@ def predict_command(
         raise click.UsageError("Either CSV or JSON; not both.")
     bad: list[dict[str, Any]] = []
     with open_rooms() as rooms:
-        found = _good(_predicted(rooms, model, sources), bad)
+        with progress("Loading the network") as ticker:
+            found = _good(_predicted(rooms, model, sources, ticker), bad)
+            if as_csv and not rank and not sys.stdout.isatty():
+                _write_csv(found)  # as they come, so that memory does not grow with them
+            rows = list(found)
         if rank:
-            found = iter(sorted(found, key=lambda row: -row["score"]))
+            rows.sort(key=lambda row: -row["score"])
         if as_csv:
-            _write_csv(found)
+            _write_csv(rows)
         elif as_json:
-            show.data({"model": model, "pictures": list(found), "skipped": bad})
+            show.data({"model": model, "pictures": rows, "skipped": bad})
         else:
-            _print(list(found))
+            _print(rows)
     if bad:
         show.note(f"{len(bad):,} could not be read.")
         raise SystemExit(1)
 
 
-def _predicted(rooms: Rooms, model: str, sources: tuple[str, ...]) -> Iterator[Said]:
+def _predicted(
+    rooms: Rooms, model: str, sources: tuple[str, ...], ticker: Ticker
+) -> Iterator[Said]:
     stage = torch_stage("predict")
     scorer = rooms.scorer(int(model) if model.isdecimal() else Path(model))
-    lines = iter(sys.stdin)
-    said: Iterator[Said] = stage.predict(scorer, stage.sources(sources, lines), rooms.image_client)
-    return said
+    names, total = stage.sources(sources, iter(sys.stdin)), 0
+    if "-" not in sources:  # what is piped in has no end that is known
+        names = list(names)
+        total = len(names)
+    ticker("predict", 0, total)
+    for done, said in enumerate(stage.predict(scorer, names, rooms.image_client), start=1):
+        ticker("predict", done, total)
+        yield said
 
 
 def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -73,7 +85,7 @@ def _columns(row: dict[str, Any]) -> dict[str, Any]:
     return {"picture": row["picture"], "score": row["score"], "tier": row["tier"], **shares}
 
 
-def _write_csv(found: Iterator[dict[str, Any]]) -> None:
+def _write_csv(found: Iterable[dict[str, Any]]) -> None:
     table = None
     for row in map(_columns, found):
         if table is None:

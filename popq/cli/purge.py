@@ -8,6 +8,7 @@ from popq import api
 from popq.bootstrap import open_rooms
 from popq.catalogue.purge import Doomed
 from popq.cli import show
+from popq.cli.progress import progress
 
 
 @click.command()
@@ -29,17 +30,21 @@ def purge_command(
     if (photo is None) == (owner is None):
         raise click.UsageError("Say what to purge: --photo ID or --owner NSID.")
 
-    def agreed(doomed: Doomed) -> bool:
-        if dry_run:
-            _tell("Would purge", doomed, as_json)
-            return False
-        if not yes:
-            _tell("About to purge", doomed, as_json=False)
-            click.confirm("For good?", abort=True, err=True)
-        return True
+    with open_rooms() as rooms, progress("Looking up") as ticker:
 
-    with open_rooms() as rooms:
-        taken = api.purge(rooms, photo=photo, owner=owner, reason=reason, agreed=agreed)
+        def agreed(doomed: Doomed) -> bool:
+            with ticker.hold():
+                if dry_run:
+                    _tell("Would purge", doomed, as_json)
+                    return False
+                if not yes:
+                    _tell("About to purge", doomed, as_json=False)
+                    click.confirm("For good?", abort=True, err=True)
+                return True
+
+        taken = api.purge(
+            rooms, photo=photo, owner=owner, reason=reason, agreed=agreed, on_progress=ticker
+        )
     if taken is not None:
         _tell("Purged", taken, as_json)
 

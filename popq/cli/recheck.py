@@ -6,8 +6,9 @@ import click
 
 from popq import api
 from popq.bootstrap import open_rooms
-from popq.catalogue.states import GONE_REASONS
+from popq.catalogue.recheck import REASONS
 from popq.cli import show
+from popq.cli.progress import progress
 
 
 @click.command()
@@ -20,8 +21,8 @@ from popq.cli import show
 )
 @click.option(
     "--reason",
-    type=click.Choice(sorted(map(str, GONE_REASONS))),
-    help="Only photos that left for this.",
+    type=click.Choice(sorted(map(str, REASONS))),
+    help="Only photos that left for this; those that were corrupt come back by it alone.",
 )
 @click.option(
     "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos, by id."
@@ -38,9 +39,10 @@ def recheck_command(
     """List photos again that Flickr said were gone, so that the next resolve asks once more.
 
     Flickr has called photos gone that were not, and owners show photos again. A photo that is
-    still gone leaves again, and the next recheck waits from then on.
+    still gone leaves again, and the next recheck waits from then on. After an outage of the image
+    host, look again at what it ended: --reason placeholder, and --reason corrupt.
     """
-    with open_rooms() as rooms:
+    with open_rooms() as rooms, progress("Looking for photos that are gone"):
         counted = api.recheck(
             rooms,
             older_than_hours=older_than_hours,

@@ -8,6 +8,7 @@ import click
 
 from popq.bootstrap import open_rooms
 from popq.cli import show
+from popq.cli.progress import progress
 
 
 @click.command()
@@ -40,7 +41,7 @@ def report_command(run: int | None, against: int | None, output: Path, as_json: 
     to_stdout = str(output) == "-"
     if to_stdout and as_json:
         raise click.UsageError("Either the page goes to stdout (-o -) or JSON does (--json).")
-    with open_rooms() as rooms, show.patience("Making the report"):
+    with open_rooms() as rooms, progress("Making the report"):
         if to_stdout:
             html = page.make(rooms.catalogue, rooms.store, run, against).html
             click.echo(html, nl=False)

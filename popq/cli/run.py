@@ -13,6 +13,7 @@ from popq.cli import show
 from popq.cli.dataset import spec, split_options
 from popq.cli.judged import judged
 from popq.cli.lists import note_report, source_options
+from popq.cli.progress import progress
 from popq.cli.runs import split_preset, train_options
 from popq.cli.work import via_option
 from popq.stages.ingest import Source
@@ -52,17 +53,14 @@ def run_command(
     if not report.absolute().parent.is_dir():  # not to be found out after hours of training
         raise click.UsageError(f"--report {report}: there is no folder {report.absolute().parent}.")
     preset, given = split_preset(options)
-    ticker = show.Ticker()
-    try:
-        with open_rooms() as rooms:
-            given["seed"] = wanted.seed
-            summary = api.run_all(rooms, source, wanted, preset, given, via=via, on_progress=ticker)
-            from popq.report import page  # noqa: PLC0415 - loads matplotlib
+    with open_rooms() as rooms, progress("Going on") as ticker:
+        given["seed"] = wanted.seed
+        summary = api.run_all(rooms, source, wanted, preset, given, via=via, on_progress=ticker)
+        ticker("report", 0, 0)
+        from popq.report import page  # noqa: PLC0415 - loads matplotlib
 
-            run = summary["run"]["id"]
-            summary["report"] = page.write(rooms.catalogue, rooms.store, run, report)["report"]
-    finally:
-        ticker.close()
+        run = summary["run"]["id"]
+        summary["report"] = page.write(rooms.catalogue, rooms.store, run, report)["report"]
     if as_json:
         show.data(summary)
     else:
@@ -77,7 +75,8 @@ def _print(summary: dict[str, Any]) -> None:
         show.warn(f"{warning}")
     states = ", ".join(f"{count:,} {state}" for state, count in summary["photos"].items() if count)
     click.echo(f"Photos: {states}.")
-    click.echo(f"Tiers of {summary['dataset']['dataset']}: {summary['dataset']['photos_by_tier']}")
+    tiers = ", ".join(f"{count:,}" for count in summary["dataset"]["photos_by_tier"].values())
+    click.echo(f"Tiers of {summary['dataset']['dataset']}: {tiers} photos.")
     judged(summary["run"]["metrics"])
     click.echo(f"{summary['scored']:,} photos scored by run {summary['run']['id']}.")
     click.echo(f"Report: {summary['report']}.")

@@ -12,6 +12,8 @@ from popq.bootstrap import Rooms, open_rooms
 from popq.catalogue import queries, runs
 from popq.cli import judged, show
 from popq.cli.live import Live
+from popq.cli.progress import progress
+from popq.cli.voice import LINE
 
 
 def train_options(command: Any) -> Any:
@@ -105,7 +107,8 @@ def train_command(
     with open_rooms() as rooms:
         if device is not None:
             rooms.settings = rooms.settings.model_copy(update={"device": device})
-        run = api.new_run(rooms, dataset, preset, given, tracker)
+        with progress("Preparing to train"):  # which loads torch
+            run = api.new_run(rooms, dataset, preset, given, tracker)
         if enqueue:
             from popq import tasks  # noqa: PLC0415 - Celery, only where bells are rung
 
@@ -128,39 +131,39 @@ def train_command(
 def _train(rooms: Rooms, run: int, follow: bool) -> dict[str, Any]:
     """Train the run here; a first Ctrl-C stops it gently."""
     stop = threading.Event()
-    view = Live() if follow else show.Ticker()
-
-    def tell(phase: str, done: int, total: int) -> None:
-        if isinstance(view, show.Ticker):
-            view(phase, done, total)
-        elif view.due():
-            view(api.show_run(rooms, run))
 
     def ask() -> None:
         show.note("Stopping after this batch; once more to end at once.")
         stop.set()
 
-    try:
-        with stopping.asked(ask):
-            found = api.train(rooms, run, on_progress=tell, stop=stop)
-        if isinstance(view, Live):
+    with stopping.asked(ask):
+        if not follow:
+            with progress("Training") as ticker:
+                return api.train(rooms, run, on_progress=ticker, stop=stop)
+        view = Live()
+
+        def look(phase: str, done: int, total: int) -> None:
+            del phase, done, total
+            if view.due():
+                view(api.show_run(rooms, run))
+
+        try:
+            found = api.train(rooms, run, on_progress=look, stop=stop)
             view(found)
+        finally:
+            LINE.keep()
         return found
-    finally:
-        view.close()
 
 
 def _followed(rooms: Rooms, run: int) -> dict[str, Any]:
     """Show the run until it is over."""
-    view = Live()
     try:
-        return api.follow_run(rooms, run, on_look=view)
+        return api.follow_run(rooms, run, on_look=Live())
     except KeyboardInterrupt:
-        view.close()
         show.note(f"No longer followed; the run goes on. `popq runs stop {run}` stops it.")
         raise
     finally:
-        view.close()
+        LINE.keep()
 
 
 _id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metavar="ID")

@@ -1,4 +1,4 @@
-"""What all commands print alike: JSON, tables, notes, and progress on stderr."""
+"""What all commands print alike: JSON, tables, notes, lengths of time and rates."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import json
 import shutil
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Final
 
 import click
 
-from popq.cli.voice import VOICE
+from popq.cli.voice import LINE, VOICE
 
 #: The option of every command that prints data.
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON on stdout.")
@@ -25,10 +22,6 @@ BIGGEST: Final = 2**63 - 1
 WIDTH: Final = 80
 #: A table's columns are cut down to so many characters, if it does not fit else.
 NARROW: Final = 8
-#: What takes longer than so many seconds says that it is still at work.
-PATIENCE_S: Final = 2.0
-#: Seconds between two lines of progress where lines cannot be overwritten.
-QUIET_S: Final = 5.0
 #: Below ten a minute, a rate is told by the hour.
 FEW_PER_SECOND: Final = 10 / 60
 
@@ -41,17 +34,36 @@ def data(value: Any) -> None:
 def note(text: str) -> None:
     """Print a remark on stderr, where it does not disturb data; `--quiet` leaves it out."""
     if not VOICE.quiet:
+        LINE.wipe()
         click.echo(text, err=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr, however quiet the command is."""
+    LINE.wipe()
     click.echo(f"{click.style('warning', fg='yellow')}: {text}", err=True)
 
 
 def width() -> int:
     """Return how many columns a line has: the terminal's, or 80 without one."""
     return shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+
+
+def facts(values: dict[str, Any]) -> None:
+    """Print names and values, a line each; a long value goes on below itself.
+
+    A word is never cut: a link or a key is there to be copied, however long.
+    """
+    indent = max(map(len, values), default=0) + 2
+    for name, value in values.items():
+        lines = textwrap.wrap(
+            _printable(value),
+            max(width() - indent, NARROW),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for number, line in enumerate(lines or [""]):
+            click.echo(f"{'' if number else name:<{indent}}{line}".rstrip())
 
 
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str], empty: str) -> None:
@@ -105,6 +117,10 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
+    return _printable(value)
+
+
+def _printable(value: Any) -> str:
     # What hosts and lists said may hold anything, which a terminal would obey.
     return "".join(char if char.isprintable() else " " for char in str(value))
 
@@ -117,84 +133,6 @@ class OrNumber(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Put `show` before a number."""
         return super().resolve_command(ctx, ["show", *args] if args[0].isdecimal() else args)
-
-
-class Ticker:
-    """Progress on stderr: one line that is overwritten on a terminal, a line now and then else."""
-
-    def __init__(self) -> None:
-        self._tty = sys.stderr.isatty()
-        self._phase = ""
-        self._began = self._spoke = 0.0
-        self._open = False
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Tell that `done` of `total` is done in a phase; total 0 when that is not known."""
-        if VOICE.quiet:
-            return
-        now = time.monotonic()
-        new = phase != self._phase
-        if new:
-            self.close()
-            self._phase, self._began = phase, now
-        over = total > 0 and done >= total
-        if not (new or over) and now - self._spoke < (0.1 if self._tty else QUIET_S):
-            return
-        if over and self._spoke < 0:
-            return
-        self._spoke = -1.0 if over else now
-        self._say(self._line(done, total, now - self._began))
-
-    def _line(self, done: int, total: int, seconds: float) -> str:
-        if not (total or done):
-            return self._phase
-        line = f"{self._phase}: {done:,}" + (f" of {total:,}" if total else "")
-        if done and seconds > 1 and (not total or done < total):
-            line += f", {done / seconds:,.1f}/s"
-            line += f", {duration((total - done) * seconds / done)} left" if total else ""
-        return line
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing has been told yet."""
-        return not self._phase
-
-    def busy(self, what: str, seconds: float) -> None:
-        """Tell that something without parts to count goes on, and for how long."""
-        now = time.monotonic()
-        if VOICE.quiet or (self._phase and not self._tty and now - self._spoke < QUIET_S):
-            return
-        self._phase, self._spoke = what, now
-        self._say(f"{what}: {duration(seconds)}")
-
-    def _say(self, line: str) -> None:
-        click.echo(f"\r\x1b[2K{line}" if self._tty else line, err=True, nl=not self._tty)
-        self._open = self._tty
-
-    def close(self) -> None:
-        """End the line that is being overwritten, if there is one."""
-        if self._open:
-            click.echo(err=True)
-            self._open = False
-
-
-@contextmanager
-def patience(what: str) -> Iterator[None]:
-    """Say what goes on, and for how long it has, while the block takes more than two seconds."""
-    ended, ticker, began = threading.Event(), Ticker(), time.monotonic()
-
-    def tell() -> None:
-        while not ended.wait(PATIENCE_S if ticker.silent else 0.5):
-            ticker.busy(what, time.monotonic() - began)
-
-    teller = threading.Thread(target=tell, name="patience", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        teller.join()
-        ticker.close()
 
 
 def duration(seconds: float) -> str:

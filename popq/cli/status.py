@@ -16,6 +16,7 @@ from popq.bootstrap import Rooms, open_rooms
 from popq.catalogue import overview
 from popq.catalogue.states import GONE_REASONS, REJECTED_REASONS
 from popq.cli import show
+from popq.cli.progress import progress
 from popq.errors import ServiceDown, without_password
 
 #: The broker is given so many seconds to answer.
@@ -54,7 +55,9 @@ def status_command(every_s: float | None, as_json: bool) -> None:
     """
     with open_rooms() as rooms:
         if every_s is None:
-            _print(_look(rooms), as_json)
+            with progress("Counting"):
+                status = _look(rooms)
+            _print(status, as_json)
             return
         screen = None if as_json or not sys.stdout.isatty() else _Screen()
         while True:
@@ -104,7 +107,7 @@ class _Screen:
     """A terminal on which each page replaces the last one."""
 
     def __init__(self) -> None:
-        click.echo("\x1b[2J", nl=False)
+        self._show("\x1b[2J")
 
     def draw(self, lines: list[str]) -> None:
         """Draw the page from the top, as much of it as fits."""
@@ -112,7 +115,12 @@ class _Screen:
         if len(lines) >= rows:
             lines = [*lines[: rows - 2], "... (the terminal is too low for the rest)"]
         drawn = "".join(f"{line[:columns]}\x1b[K\n" for line in lines)
-        click.echo(f"\x1b[H{drawn}\x1b[J", nl=False)
+        self._show(f"\x1b[H{drawn}\x1b[J")
+
+    @staticmethod
+    def _show(text: str) -> None:
+        # `color` says "strip nothing": to move the cursor is no colour, so NO_COLOR may have it.
+        click.echo(text, nl=False, color=True)
 
 
 def _page(status: dict[str, Any]) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 
 @dataclass
@@ -27,15 +31,62 @@ class Voice:
 VOICE: Final = Voice()
 
 
-class _Truth(click.ParamType[bool]):
+class Line:
+    """Where progress stands on stderr: one line that is written over on a terminal, else many.
+
+    Whoever prints to the terminal in between wipes it first. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+        self._lock = threading.Lock()
+
+    @property
+    def over(self) -> bool:
+        """Whether a line can be written over."""
+        return sys.stderr.isatty()
+
+    def put(self, text: str) -> None:
+        """Write the line, over the last one on a terminal; there it is cut to the width."""
+        with self._lock:
+            if not self.over:
+                click.echo(text, err=True)
+                return
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or len(text) + 1
+            self._control(f"\r\x1b[2K{text[: columns - 1]}")
+            self._open = True
+
+    def wipe(self) -> None:
+        """Make room for something else where a line is open."""
+        with self._lock:
+            if self._open:
+                self._control("\r\x1b[2K")
+                self._open = False
+
+    def keep(self) -> None:
+        """Leave the open line, if there is one, as it stands, and go on below it."""
+        with self._lock:
+            if self._open:
+                click.echo(err=True)
+                self._open = False
+
+    @staticmethod
+    def _control(text: str) -> None:
+        # `color` says "strip nothing": to move the cursor is no colour, so NO_COLOR may have it.
+        click.echo(text, err=True, nl=False, color=True)
+
+
+#: This process's line of progress.
+LINE: Final = Line()
+
+
+class _NoColor(click.Option):
     """A flag whose variable is true for any value but the empty one, as NO_COLOR has it."""
 
-    name = "flag"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
-        """Return whether anything was said."""
-        del param, ctx
-        return bool(value)
+    def value_from_envvar(self, ctx: click.Context) -> str | None:
+        """Return what is true where the variable holds anything, else that it says nothing."""
+        # Not by the parameter's type: what click asks of it depends on click's version.
+        return "1" if self.resolve_envvar_value(ctx) else None
 
 
 def speak_as_told(command: click.Command, *, first: bool = False) -> click.Command:
@@ -66,10 +117,9 @@ def speak_as_told(command: click.Command, *, first: bool = False) -> click.Comma
             help="Show tracebacks.",
             **kept,
         ),
-        click.Option(
+        _NoColor(
             ["--no-color"],
             is_flag=True,
-            type=_Truth(),
             envvar="NO_COLOR" if first else None,
             callback=_heard("no_color", first=first),
             help="No colours; NO_COLOR does the same.",
@@ -99,6 +149,8 @@ def _heard(name: str, *, first: bool) -> Callable[[click.Context, click.Paramete
             setattr(VOICE, name, value)
         if VOICE.no_color:
             ctx.color = False
+            if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                _forbid_color()
         if name in {"verbose", "debug"} and value:
             from popq import logs  # noqa: PLC0415 - structlog, only where it is needed
 
@@ -106,6 +158,13 @@ def _heard(name: str, *, first: bool) -> Callable[[click.Context, click.Paramete
             logs.for_commands(level, colors=not VOICE.no_color)
 
     return take
+
+
+def _forbid_color() -> None:
+    """Tell what is logged here, and the processes that this one starts, as NO_COLOR would."""
+    from popq import settings  # noqa: PLC0415 - pydantic, only where it is needed
+
+    settings.forbid_color()
 
 
 def _put(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> None:

@@ -10,9 +10,11 @@ import click
 
 from popq import api
 from popq.bootstrap import Rooms, open_rooms
-from popq.catalogue.jobs import Enqueued, Progress
+from popq.catalogue.enqueuing import Enqueued
+from popq.catalogue.jobs import Progress
 from popq.catalogue.work import describe
 from popq.cli import show
+from popq.cli.progress import progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -88,12 +90,9 @@ def _work(
     dataset: str | None = None,
     **options: Any,
 ) -> None:
-    ticker, only = show.Ticker(), _only(owner, min_label, dataset)
-    try:
-        with open_rooms() as rooms:
-            done = api.work(rooms, stage, only=only, on_progress=ticker, **options)
-    finally:
-        ticker.close()
+    only = _only(owner, min_label, dataset)
+    with open_rooms() as rooms, progress(f"Preparing to {stage}") as ticker:
+        done = api.work(rooms, stage, only=only, on_progress=ticker, **options)
     if done is None:
         if as_json:
             show.data({"stage": stage, "job": None, "photos": 0, "moved": 0, "left": 0})
@@ -139,7 +138,8 @@ def _enqueue(
 
         if stage == "score":
             options["run_id"] = api.scored_run(rooms, options["run_id"])
-        done = tasks.enqueue(rooms, stage, only=only, by=api.person(), **options)
+        with progress("Enqueuing"):
+            done = tasks.enqueue(rooms, stage, only=only, by=api.person(), **options)
         parts = [(stage, done)] + ([("download", done.then)] if done.then else [])
         if not as_json:
             for name, part in parts:
@@ -179,23 +179,21 @@ def hint(rooms: Rooms, stage: str) -> str:
 
 
 def _follow(rooms: Rooms, jobs: list[int]) -> list[Progress]:
-    ticker = show.Ticker()
     try:
-        return [api.follow(rooms, job, on_progress=ticker) for job in jobs]
+        with progress("Following") as ticker:
+            return [api.follow(rooms, job, on_progress=ticker) for job in jobs]
     except KeyboardInterrupt:
-        ticker.close()
         show.note("No longer followed; the job goes on. `popq jobs` shows how far it is.")
         raise
-    finally:
-        ticker.close()
 
 
 def _preview(
     rooms: Rooms, stage: str, as_json: bool, *, then: str | None = None, **options: Any
 ) -> None:
-    parts = [api.preview(rooms, stage, **options)]
-    if then is not None:
-        parts.append(api.preview(rooms, then, only=options["only"], after=parts[0]["photos"]))
+    with progress("Counting"):
+        parts = [api.preview(rooms, stage, **options)]
+        if then is not None:
+            parts.append(api.preview(rooms, then, only=options["only"], after=parts[0]["photos"]))
     if as_json:
         show.data(parts[0] | ({"then": parts[1]} if then else {}))
         return

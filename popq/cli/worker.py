@@ -10,11 +10,15 @@ import time
 from typing import Any, Final
 
 import click
+import structlog
 
-from popq import api, logs, stopping
+from popq import api, settings, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
 from popq.catalogue import workers
 from popq.cli import show
+from popq.cli.voice import VOICE
+
+log = structlog.get_logger()
 
 #: A worker that has not said for so long that it is there is not well, in seconds.
 CHECK_S: Final = 60.0
@@ -45,12 +49,17 @@ def worker_command(queues: str, concurrency: int | None, check: bool) -> None:
 
     With POPQ_BROKER_URL this is a Celery worker, rung by doorbells and seen in Flower. Without it
     the worker looks into the catalogue for work by itself. Any number may run side by side; each
-    queue is worked by a process of its own.
+    queue is worked by a process of its own. It logs what POPQ_LOG_LEVEL says; -q only warnings, -vv
+    all there is.
     """
     names = [name.strip() for name in queues.split(",") if name.strip()]
     unknown = [name for name in names if name not in QUEUES]
     if unknown or not names:
         raise click.BadParameter(f"queues are {' and '.join(QUEUES)}, not {queues!r}.")
+    if VOICE.quiet:
+        settings.put("log_level=warning")
+    elif VOICE.debug or VOICE.verbose > 1:
+        settings.put("log_level=debug")
     if len(names) > 1 and not check:
         raise SystemExit(_one_process_each(names, concurrency))
     with open_rooms() as rooms:
@@ -75,17 +84,18 @@ def _check(rooms: Rooms) -> int:
 
 
 def _poll(rooms: Rooms, queue: str) -> None:
-    logs.for_workers(rooms.settings.log_level, rooms.settings.secrets(), rooms.worker)
+    rooms.log_as_worker()
     stop = threading.Event()
     stopping.on_signals(stop.set)
-    show.note(f"Worker of the {queue} queue on {rooms.catalogue}; no broker, so it looks itself.")
+    log.info("no broker: looks for work itself", queue=queue, catalogue=str(rooms.catalogue))
     api.serve(rooms, queue, stop)
 
 
 def _one_process_each(queues: list[str], concurrency: int | None) -> int:
     """Run one worker process for each queue; when one ends, end all; pass each signal on once."""
     size = [] if concurrency is None else ["--concurrency", str(concurrency)]
-    command = [sys.executable, "-m", "popq", "worker", *size, "--queues"]
+    silent = ["--quiet"] if VOICE.quiet else []
+    command = [sys.executable, "-m", "popq", *silent, "worker", *size, "--queues"]
     # In groups of their own: Ctrl-C reaches a whole group, and a second signal would end them hard.
     children = [
         subprocess.Popen([*command, queue], process_group=0)  # noqa: S603 - ourselves
@@ -104,4 +114,9 @@ def _one_process_each(queues: list[str], concurrency: int | None) -> int:
         time.sleep(0.2)
     if not asked.is_set():
         tell()
-    return max(abs(child.wait()) for child in children)
+    return max(_status(child.wait(), asked=asked.is_set()) for child in children)
+
+
+def _status(ended: int, *, asked: bool) -> int:
+    """Return a child's exit status; one that was stopped before it could listen ended well."""
+    return 0 if asked and ended == -signal.SIGTERM else abs(ended)

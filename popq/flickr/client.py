@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from flickrapi.tokencache import SimpleTokenCache
 
 from popq import __version__
 from popq.errors import Misconfigured, Transient, retry_after_s
+from popq.flickr import answers
 from popq.flickr.coerce import moment, taken, text, whole_number
 from popq.flickr.outcomes import error_for_code, error_for_status
 
@@ -89,7 +91,8 @@ class FlickrClient:
     """Calls to the Flickr API with one key; safe to share between threads, not across a fork.
 
     `host` names the key's row in the catalogue's `hosts` without giving the key away. With an
-    empty `secret` calls carry the key unsigned, which Flickr accepts for public photos.
+    empty `secret` calls carry the key unsigned, which Flickr accepts for public photos. Time-outs
+    are in seconds: to connect, between two reads, and for one whole call.
 
     Every call raises `Transient` (time-outs, broken connections, malformed answers, a service
     that is down), `Throttled` (429), `Misconfigured` (key, secret or URL) or `Permanent`.
@@ -103,12 +106,14 @@ class FlickrClient:
         api_url: str,
         connect_timeout_s: float,
         read_timeout_s: float,
+        total_timeout_s: float = answers.TOTAL_S,
     ) -> None:
         if not key:
             raise Misconfigured("there is no Flickr API key; set POPQ_FLICKR_KEYS")
         self.host = "flickr-api-" + hashlib.sha256(f"{key}:{secret}".encode()).hexdigest()[:8]
+        timeouts_s = (connect_timeout_s, read_timeout_s)
         self._door = _Door(
-            key, secret, host=self.host, timeouts_s=(connect_timeout_s, read_timeout_s)
+            key, secret, host=self.host, timeouts_s=timeouts_s, total_timeout_s=total_timeout_s
         )
         self._api = _Api(key, secret, store_token=False, format="json")
         self._api.REST_URL = api_url
@@ -208,14 +213,22 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
     """
 
     def __init__(
-        self, key: str, secret: str, *, host: str, timeouts_s: tuple[float, float]
+        self,
+        key: str,
+        secret: str,
+        *,
+        host: str,
+        timeouts_s: tuple[float, float],
+        total_timeout_s: float,
     ) -> None:
         super().__init__(key, secret, SimpleTokenCache())
         self._host = host
         self._timeouts_s = timeouts_s
+        self._total_timeout_s = total_timeout_s
         self._unsigned_key = None if secret else key
         self.session = requests.Session()
         self.session.headers["User-Agent"] = USER_AGENT
+        self.session.headers["Accept-Encoding"] = answers.ENCODINGS
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
         self.session.mount("https://", adapter)
@@ -229,6 +242,7 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
         form = dict(params)
         if self._unsigned_key is not None:
             form["api_key"] = self._unsigned_key
+        deadline = time.monotonic() + self._total_timeout_s
         try:
             answer = self.session.post(
                 url,
@@ -236,7 +250,9 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
                 auth=None if self._unsigned_key is not None else self.oauth,
                 timeout=self._timeouts_s,
                 allow_redirects=False,
+                stream=True,
             )
+            body = answers.read(answer, deadline)
         except (
             requests.exceptions.InvalidURL,
             requests.exceptions.InvalidSchema,
@@ -263,7 +279,7 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
                 host=self._host,
                 retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
             )
-        return answer.content
+        return body
 
 
 def _photo_info(flickr_id: int, photo: dict[str, Any]) -> PhotoInfo:

@@ -6,6 +6,8 @@ It gives the image's address, title and licence; not the owner's NSID, views, da
 
 from __future__ import annotations
 
+import json
+import time
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, Self
@@ -22,7 +24,7 @@ from popq.errors import (
     Transient,
     retry_after_s,
 )
-from popq.flickr import urls
+from popq.flickr import answers, urls
 from popq.flickr.client import USER_AGENT, PhotoInfo
 from popq.flickr.coerce import text, whole_number
 
@@ -46,11 +48,20 @@ class OEmbedClient:
 
     host = HOST
 
-    def __init__(self, url: str, *, connect_timeout_s: float, read_timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+        total_timeout_s: float = answers.TOTAL_S,
+    ) -> None:
         self._url = url
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
+        self._total_timeout_s = total_timeout_s
         self._session = requests.Session()
         self._session.headers["User-Agent"] = USER_AGENT
+        self._session.headers["Accept-Encoding"] = answers.ENCODINGS
         # Without cookies nothing in it changes between calls, so threads may share it.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
@@ -89,10 +100,16 @@ class OEmbedClient:
         )
 
     def _ask(self, params: dict[str, str]) -> dict[str, Any]:
+        deadline = time.monotonic() + self._total_timeout_s
         try:
             answer = self._session.get(
-                self._url, params=params, timeout=self._timeouts_s, allow_redirects=False
+                self._url,
+                params=params,
+                timeout=self._timeouts_s,
+                allow_redirects=False,
+                stream=True,
             )
+            body = answers.read(answer, deadline)
         except (
             requests.exceptions.InvalidURL,
             requests.exceptions.InvalidSchema,
@@ -106,7 +123,7 @@ class OEmbedClient:
             raise Transient(f"{what}; it is tried again later") from None
         _check_status(answer)
         try:
-            found = answer.json()
+            found = json.loads(body)
         except (ValueError, RecursionError):
             raise _malformed("no JSON") from None
         if not isinstance(found, dict):

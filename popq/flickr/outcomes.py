@@ -72,7 +72,7 @@ def error_for_status(status: int, *, host: str, retry_after_s: float | None) -> 
         case HTTPStatus.TOO_MANY_REQUESTS:
             wait = "" if retry_after_s is None else f" and asks to wait {retry_after_s:g} s"
             return Throttled(
-                f"{said}: too many requests{wait}; all calls with this key pause",
+                f"{said}: too many requests{wait}; all calls to the API pause",
                 host=host,
                 retry_after_s=retry_after_s,
             )

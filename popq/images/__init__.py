@@ -1,5 +1,5 @@
 """Bytes to pixels to arrays: fetch, decode, store, pack.
 
-Libraries: requests, Pillow, fsspec, numpy. One recipe of decoding (`decode`) serves moments and
+Libraries: pycurl, Pillow, fsspec, numpy. One recipe of decoding (`decode`) serves moments and
 pack alike, so that both see the same pixels. This room knows nothing of Flickr or the catalogue.
 """

@@ -22,10 +22,8 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +33,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
 from popq.errors import Outcome, Permanent, Transient
+from popq.images.budget import Budget
 
 #: Pixels on each side of the crop that training sees.
 SIDE = 256
@@ -104,34 +103,7 @@ class Decoded:
     format: str
 
 
-class _Budget:
-    """Bytes that all threads together may spend on decoding; who wants more waits for it all."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self._left = size
-        self._freed = threading.Condition()
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[int], None]]:
-        """Yield what spends bytes, once, waiting for them; they come back at the end."""
-        spent: list[int] = []
-
-        def spend(wanted: int) -> None:
-            share = min(wanted, self._size)
-            with self._freed:
-                self._freed.wait_for(lambda: self._left >= share)
-                self._left -= share
-            spent.append(share)
-
-        try:
-            yield spend
-        finally:
-            with self._freed:
-                self._left += sum(spent)
-                self._freed.notify_all()
-
-
-_BUDGET = _Budget(320_000_000)
+_BUDGET = Budget(320_000_000)
 # Pillow keeps a picture in blocks of 16 MiB, which the C library, once it has freed some, takes
 # from heaps of each thread and does not give back: hundreds of MB. A larger block is mapped, and
 # unmapped when the picture goes. Small pictures have one block of their own size either way.

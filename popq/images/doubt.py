@@ -6,6 +6,7 @@ every name. Two rules, counted by one process over all of its threads:
 
 * `REFUSALS` photos refused in a row, with no image between them, and the host must prove itself
   on a photo that it served before. Verdicts on photos wait until then (see `stages/download`).
+  Pages and damaged bytes count as refusals; before they end a photo it must do so, too.
 * The same bytes for photos of `OWNERS` different people are a stand-in, whatever they show.
 """
 

@@ -7,44 +7,41 @@ becomes one of the errors of `popq.errors`:
 |----------------------------------------------------------------|----------------------------|
 | 404, 410                                                       | `Permanent` GONE           |
 | 403, or an X-Robots-Tag that forbids this use (noai, noindex)  | `Permanent` PRIVATE        |
-| a redirect off the allow-list, a fourth redirect, no image     | `Permanent` PLACEHOLDER    |
+| a redirect off the allow-list, a fourth redirect               | `Permanent` PLACEHOLDER    |
+| a page, or another kind of content that is no image            | `Transient` PLACEHOLDER    |
 | more than `max_bytes`                                          | `Permanent` TOO_LARGE      |
 | 429                                                            | `Throttled`                |
 | time-outs, resets, a short body, every other status            | `Transient`                |
 | a host that is neither Flickr's nor the operator's: not asked  | `Transient` NOT_FLICKR     |
 | a host with an address in one's own network: not asked         | `Misconfigured`            |
 | a file of a folder (`file://…`) that is not there              | `Transient` FILE_MISSING   |
-
-urllib3 itself, not requests on top of it: a quarter of the CPU time a photo (0.36 ms, not 1.43,
-over TLS), and its connections can be held to addresses that were checked (see `reach`). Proxies
-and certificates are taken from the environment as requests does, so that both clients agree.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
-import io
 import os
 import socket
-import threading
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
-import requests
-import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
-from urllib3.exceptions import HTTPError
-from urllib3.util import create_urllib3_context
-
 from popq import __version__
-from popq.errors import Outcome, Permanent, ServiceDown, Throttled, Transient, retry_after_s
+from popq.errors import (
+    Outcome,
+    Permanent,
+    PopqError,
+    ServiceDown,
+    Throttled,
+    Transient,
+    retry_after_s,
+)
 from popq.images.reach import Lookup, Reach
+from popq.images.wire import LARGE, Head, Wire
 
 #: The name of the image host's row in the catalogue's `hosts`.
 HOST = "images"
@@ -55,8 +52,6 @@ FILE_URL = "file://"
 
 _REDIRECTS = 3
 _REDIRECTING = (301, 302, 303, 307, 308)
-#: Connections that are kept open to one host; a worker has seldom more threads.
-_KEPT = 64
 #: A short answer that is no photo is read to its end, so that its connection can be kept.
 _SHORT = 16 * 1024
 #: What Flickr's stand-in picture is called, on whatever host it lies.
@@ -84,38 +79,6 @@ class Fetched:
     content_type: str
 
 
-class _Deadlined(io.RawIOBase):
-    """A socket's bytes until a deadline, which is looked at before each of them is waited for.
-
-    A host that drips a byte every few seconds never runs into a time-out between two reads: not
-    in the body, and not in the headers either.
-    """
-
-    def __init__(self, source: io.RawIOBase, deadline: float) -> None:
-        self._source = source
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if time.monotonic() > self._deadline:
-            raise Transient("too slow: its time is up before the answer is whole")
-        return cast("int | None", self._source.readinto(buffer))
-
-    def close(self) -> None:
-        self._source.close()
-        super().close()
-
-
-class _Answer(http.client.HTTPResponse):
-    """An answer that must be whole before a deadline (of `time.monotonic`)."""
-
-    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp = io.BufferedReader(_Deadlined(self.fp.detach(), deadline), 64 * 1024)
-
-
 class ImageClient:
     """Fetches image files; any number of threads may share one client.
 
@@ -133,15 +96,14 @@ class ImageClient:
         total_timeout_s: float = 120,
         lookup: Lookup = socket.getaddrinfo,
     ) -> None:
-        self._lookup = lookup
         self._base_url = base_url
         self._max_bytes = max_bytes
-        self._timeouts = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
         self._total_timeout_s = total_timeout_s
         self._reach = Reach([base_url], lookup)
-        self._managers: dict[str, urllib3.PoolManager] = {}
-        self._lock = threading.Lock()
-        self._local = threading.local()
+        # Images gain nothing from compression, and a plain body's length can be checked.
+        headers = (f"User-Agent: {USER_AGENT}", "Accept-Encoding: identity")
+        timeouts = {"connect_timeout_s": connect_timeout_s, "read_timeout_s": read_timeout_s}
+        self._wire = Wire(self._reach, headers, **timeouts)
 
     def __enter__(self) -> Self:
         return self
@@ -151,9 +113,7 @@ class ImageClient:
 
     def close(self) -> None:
         """Close the connections that are kept; a later fetch opens new ones."""
-        with self._lock:
-            for manager in self._managers.values():
-                manager.clear()
+        self._wire.close()
 
     def check(self) -> int:
         """Ask the host for its front page, once, and return the HTTP status that it answers with.
@@ -161,39 +121,35 @@ class ImageClient:
         Raises `Misconfigured` for a host that is not to be asked and `ServiceDown` for one that
         does not answer.
         """
-        self._local.deadline = time.monotonic() + self._total_timeout_s
         try:
-            answer = self._ask(self._base_url)
-        except (HTTPError, Transient) as error:
+            head, _ = self._wire.get(self._base_url, self._total_timeout_s, lambda _: 0)
+        except Transient as error:
             message = f"The image host {self._base_url} does not answer ({error})"
             hint = "look at the network and at POPQ_FLICKR_IMAGE_URL"
             raise ServiceDown(f"{message}; {hint}.") from error
-        answer.close()
-        return int(answer.status)
+        return head.status
 
-    def fetch(self, url: str) -> Fetched:
-        """Return the file at `url`, all of it in memory; raises as the table above says."""
+    def fetch(self, url: str, spend: Callable[[int], None] = lambda _: None) -> Fetched:
+        """Return the file at `url`, all of it in memory; raises as the table above says.
+
+        `spend` is told of the bytes of a large one before it is read, and may wait until there is
+        memory for them.
+        """
         if url.startswith(FILE_URL):
-            return self._read_file(Path(os.fsdecode(unquote_to_bytes(url.removeprefix(FILE_URL)))))
+            source = Path(os.fsdecode(unquote_to_bytes(url.removeprefix(FILE_URL))))
+            return self._read_file(source, spend)
         if not self._reach.allows(url):
             message = f"{url} lies on no image host of Flickr's, so it is not asked"
             raise Transient(message, outcome=Outcome.NOT_FLICKR)
-        self._local.deadline = time.monotonic() + self._total_timeout_s
-        try:
-            return self._follow(url)
-        except HTTPError as error:
-            raise Transient(f"{url}: {error}") from error
-        except Transient as error:
-            # Those that are raised below urllib3 do not know the address.
-            if str(error).startswith(url):
-                raise
-            outcome, status = error.outcome, error.http_status
-            raise Transient(f"{url}: {error}", outcome=outcome, http_status=status) from error
+        return self._follow(url, time.monotonic() + self._total_timeout_s, spend)
 
-    def _read_file(self, source: Path) -> Fetched:
+    def _read_file(self, source: Path, spend: Callable[[int], None]) -> Fetched:
         """Read a file of a folder; a folder that is not mounted is no fact about the photo."""
         try:
             with source.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if LARGE < size <= self._max_bytes:
+                    spend(size)
                 data = file.read(self._max_bytes + 1)
         except OSError as error:
             message = f"{source}: {error.strerror}; is the images folder where it was?"
@@ -202,72 +158,33 @@ class ImageClient:
             raise self._too_large(str(source))
         return Fetched(data, hashlib.sha256(data).hexdigest(), "")
 
-    def _follow(self, url: str) -> Fetched:
+    def _follow(self, first: str, deadline: float, spend: Callable[[int], None]) -> Fetched:
         """Follow the redirects that are allowed and return the image at their end."""
-        first = url
+
+        def room(head: Head) -> None:
+            spend(self._max_bytes if head.length is None else head.length)
+
+        url = first
         for _ in range(_REDIRECTS + 1):
-            response = self._ask(url)
             try:
-                location = response.headers.get("Location")
-                if response.status not in _REDIRECTING or location is None:
-                    return self._image(first, response)
-            finally:
-                # Whatever is left of a body that was not wanted goes with its connection.
-                response.close() if not response.closed else response.release_conn()
-            url = self._redirect_target(url, location, response.status)
+                left_s = deadline - time.monotonic()
+                head, body = self._wire.get(url, left_s, self._wanted, room)
+            except Transient as error:
+                raise Transient(f"{first}: {error}") from error
+            location = head.get("location")
+            if head.status not in _REDIRECTING or location is None:
+                return self._image(first, head, body)
+            url = self._redirect_target(url, location, head.status)
         raise Permanent(f"{first}: more than {_REDIRECTS} redirects", outcome=Outcome.PLACEHOLDER)
 
-    def _ask(self, url: str) -> urllib3.BaseHTTPResponse:
-        return self._manager(url).urlopen(
-            "GET",
-            url,
-            headers={
-                "User-Agent": USER_AGENT,
-                # Images gain nothing from it, and a plain body's length can be checked.
-                "Accept-Encoding": "identity",
-            },
-            timeout=self._timeouts,
-            retries=False,
-            redirect=False,
-            assert_same_host=False,
-            preload_content=False,
-            decode_content=False,
-        )
+    def _wanted(self, head: Head) -> int:
+        """Return how many bytes of an answer are wanted: of one that holds no image, few or none.
 
-    def _manager(self, url: str) -> urllib3.PoolManager:
-        """Return the connections for the URL: direct ones, or through the environment's proxy."""
-        base = "{0.scheme}://{0.netloc}".format(urlsplit(url))
-        found = self._managers.get(base)
-        if found is None:
-            with self._lock:
-                found = self._managers.setdefault(base, self._connections(base))
-        return found
-
-    def _connections(self, base: str) -> urllib3.PoolManager:
-        with requests.Session() as session:
-            environment = session.merge_environment_settings(base, {}, None, None, None)
-        verify = environment["verify"]
-        trusted = Path(verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH)
-        # Once, not for each connection: to read all authorities takes longer than many photos.
-        context = create_urllib3_context()
-        folder = trusted.is_dir()
-        context.load_verify_locations(
-            cafile=None if folder else str(trusted), capath=str(trusted) if folder else None
-        )
-        options: dict[str, Any] = {"num_pools": 4, "maxsize": _KEPT, "ssl_context": context}
-        proxy = select_proxy(base, environment["proxies"])
-        if proxy is None:
-            manager, reach = urllib3.PoolManager(**options), self._reach
-        else:
-            proxy = proxy if "://" in proxy else f"http://{proxy}"
-            manager = urllib3.ProxyManager(proxy, **options)
-            reach = Reach([self._base_url, proxy], self._lookup)
-        manager.pool_classes_by_scheme = reach.pools(self._answers)
-        return manager
-
-    def _answers(self) -> partial[_Answer]:
-        """Return what makes the answer to this thread's request."""
-        return partial(_Answer, deadline=self._local.deadline)
+        A short one is read to its end, so that its connection can be kept.
+        """
+        if _refusal("", head) is None:
+            return self._max_bytes
+        return _SHORT if head.length is not None else 0
 
     def _redirect_target(self, url: str, location: str, status: int) -> str:
         try:
@@ -283,34 +200,19 @@ class ImageClient:
             )
         return target
 
-    def _image(self, url: str, response: urllib3.BaseHTTPResponse) -> Fetched:
+    def _image(self, url: str, head: Head, data: bytes) -> Fetched:
         """Return the image of an answer that holds one."""
-        length = response.headers.get("Content-Length", "")
-        announced = int(length) if length.isdecimal() else None
-        try:
-            _check_status(url, response)
-            _check_kind(url, response)
-        except (Permanent, Transient, Throttled):
-            if announced is not None and announced <= _SHORT:
-                response.drain_conn()
-            raise
-        if announced is not None and announced > self._max_bytes:
+        refusal = _refusal(url, head)
+        if refusal is not None:
+            raise refusal
+        if max(len(data), head.length or 0) > self._max_bytes:
             raise self._too_large(url)
-        # One byte more than is allowed is enough to know.
-        data = response.read(self._max_bytes + 1, decode_content=False)
-        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        encoding = (head.get("content-encoding") or "identity").lower()
         if encoding in {"gzip", "x-gzip"}:
             data = self._gunzip(url, data)
         elif encoding != "identity":
             raise Transient(f"{url}: sent as {encoding}, which nobody asked for")
-        if len(data) > self._max_bytes:
-            raise self._too_large(url)
-        if not data:
-            raise Transient(f"{url}: an empty body", http_status=response.status)
-        if announced is not None and encoding == "identity" and len(data) != announced:
-            message = f"{url}: cut short after {len(data):,} of {announced:,} bytes"
-            raise Transient(message, http_status=response.status)
-        kind = response.headers.get("Content-Type", "")
+        kind = head.get("content-type") or ""
         return Fetched(data, hashlib.sha256(data).hexdigest(), kind)
 
     def _gunzip(self, url: str, packed: bytes) -> bytes:
@@ -320,7 +222,9 @@ class ImageClient:
             data = gunzip.decompress(packed, self._max_bytes + 1)
         except zlib.error as error:
             raise Transient(f"{url}: damaged gzip: {error}") from error
-        if not gunzip.eof and len(data) <= self._max_bytes:
+        if len(data) > self._max_bytes:
+            raise self._too_large(url)
+        if not gunzip.eof:
             raise Transient(f"{url}: cut short in its gzip", http_status=_OK)
         return data
 
@@ -328,32 +232,29 @@ class ImageClient:
         return Permanent(f"{url}: more than {self._max_bytes:,} bytes", outcome=Outcome.TOO_LARGE)
 
 
-def _check_status(url: str, response: urllib3.BaseHTTPResponse) -> None:
-    status = response.status
-    if status == _OK:
-        return
-    message = f"{url}: HTTP {status}"
-    if status == _TOO_MANY:
-        wait_s = retry_after_s(response.headers.get("Retry-After"))
-        raise Throttled(message, host=HOST, retry_after_s=wait_s)
-    if status in _OUTCOME_OF_STATUS:
-        raise Permanent(message, outcome=_OUTCOME_OF_STATUS[status], http_status=status)
-    raise Transient(message, http_status=status)
-
-
-def _check_kind(url: str, response: urllib3.BaseHTTPResponse) -> None:
-    """Refuse a page in the image's place, and an image that is not for robots.
+def _refusal(url: str, head: Head) -> PopqError | None:
+    """Return what an answer means that brings no image of this URL, None for one that does.
 
     Without a Content-Type, decoding will tell.
     """
-    kind = response.headers.get("Content-Type", "image/*")
-    if not kind.strip().lower().startswith("image/"):
+    status, kind = head.status, head.get("content-type") or "image/*"
+    if status == _TOO_MANY:
+        wait_s = retry_after_s(head.get("retry-after"))
+        return Throttled(f"{url}: HTTP {status}", host=HOST, retry_after_s=wait_s)
+    if status in _OUTCOME_OF_STATUS:
+        outcome = _OUTCOME_OF_STATUS[status]
+        return Permanent(f"{url}: HTTP {status}", outcome=outcome, http_status=status)
+    if status != _OK:
+        return Transient(f"{url}: HTTP {status}", http_status=status)
+    if not kind.lower().startswith("image/"):
         message = f"{url}: {kind} instead of an image"
-        raise Permanent(message, outcome=Outcome.PLACEHOLDER, http_status=response.status)
-    for value in response.headers.getlist("X-Robots-Tag"):
+        # As a proxy or a host in trouble says to all; only if it stays so it is of this photo.
+        return Transient(message, outcome=Outcome.PLACEHOLDER, http_status=status)
+    for value in head.headers.get("x-robots-tag", ()):
         if forbids(value):
             message = f"{url}: X-Robots-Tag: {value} forbids to learn from it"
-            raise Permanent(message, outcome=Outcome.PRIVATE, http_status=response.status)
+            return Permanent(message, outcome=Outcome.PRIVATE, http_status=status)
+    return None
 
 
 def forbids(robots: str) -> bool:

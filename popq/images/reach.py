@@ -13,19 +13,13 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Collection
-from http.client import HTTPResponse
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
-
-import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import create_connection
 
 from popq.errors import Misconfigured
 
 _FLICKR_HOST = re.compile(r"(live|farm\d+|c\d+)\.staticflickr\.com|(farm\d+\.)?static\.flickr\.com")
-_PORTS = {"http": 80, "https": 443}
+PORTS = {"http": 80, "https": 443}
 #: IPv6 addresses that carry an IPv4 address in their last four bytes (NAT64).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -53,7 +47,7 @@ class Reach:
             return False
         host, port = found
         return found in self._own or (
-            _FLICKR_HOST.fullmatch(host) is not None and port in _PORTS.values()
+            _FLICKR_HOST.fullmatch(host) is not None and port in PORTS.values()
         )
 
     def addresses(self, host: str, port: int) -> list[str]:
@@ -73,33 +67,6 @@ class Reach:
                         "mirror of your own in POPQ_FLICKR_IMAGE_URL."
                     )
         return found
-
-    def pools(
-        self, answers: Callable[[], Callable[..., HTTPResponse]]
-    ) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-        """Return urllib3's pools by scheme, whose connections keep to this.
-
-        `answers` is asked before each answer for the class that reads it.
-        """
-        reach = self
-
-        class Plain(HTTPConnection):
-            def _new_conn(self) -> socket.socket:
-                return _connect(self, reach)
-
-            def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-                self.response_class = answers()  # type: ignore[assignment]
-                return super().getresponse()
-
-        class Secure(Plain, HTTPSConnection): ...
-
-        class PlainPool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(urllib3.HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        return {"http": PlainPool, "https": SecurePool}
 
 
 def is_public(address: str) -> bool:
@@ -122,29 +89,6 @@ def _host_and_port(url: str) -> tuple[str, int] | None:
         host, port = parts.hostname, parts.port
     except ValueError:  # what urllib says to brackets that hold no address, or to port 99999
         return None
-    if parts.scheme not in _PORTS or not host:
+    if parts.scheme not in PORTS or not host:
         return None
-    return host, port or _PORTS[parts.scheme]
-
-
-def _connect(connection: HTTPConnection, reach: Reach) -> socket.socket:
-    """Connect to the first address that answers, as urllib3 does, but only to checked ones."""
-    name = connection._dns_host  # noqa: SLF001 - the name as it is to be resolved
-    try:
-        found = reach.addresses(name, connection.port)
-    except OSError as error:
-        raise NameResolutionError(name, connection, cast("Any", error)) from error
-    failed: OSError = OSError(f"{name} has no address")
-    for address in found:
-        try:
-            return create_connection(
-                (address, connection.port),
-                connection.timeout,
-                source_address=connection.source_address,
-                socket_options=connection.socket_options,
-            )
-        except OSError as error:
-            failed = error
-    if isinstance(failed, TimeoutError):
-        raise ConnectTimeoutError(connection, f"{name}: connecting timed out") from failed
-    raise NewConnectionError(connection, f"{name}: {failed}") from failed
+    return host, port or PORTS[parts.scheme]

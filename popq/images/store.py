@@ -15,14 +15,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import fsspec.core
 from fsspec.implementations.local import LocalFileSystem
 
-from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown, without_password
+from popq.errors import Misconfigured, Outcome, Permanent, PopqError, ServiceDown, without_password
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _OURS = re.compile(r"[0-9a-f]{2}/([0-9a-f]{64}\.[a-z0-9]+|\.[0-9a-f]{32}\.part)")
@@ -33,6 +33,21 @@ _PROBE = b"popq"
 #: What a disk without room says; it passes, as soon as there is room.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WHEN_FULL = "Free space there: work goes on by itself, and nothing is lost."
+#: What s3fs makes of 500, 503 and "slow down".
+_BUSY = frozenset({errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EBUSY)})
+#: Errors of the libraries below fsspec, which are no `OSError`. By the names of their classes,
+#: since which library is installed is the store's business: s3:// needs botocore and aiohttp.
+_NO_ANSWER = frozenset(
+    {
+        "botocore.exceptions.ConnectionError",
+        "botocore.exceptions.HTTPClientError",
+        "botocore.exceptions.IncompleteReadError",
+        "aiohttp.client_exceptions.ClientConnectionError",
+        "aiohttp.client_exceptions.ClientPayloadError",
+    }
+)
+#: No credentials, no region, a bucket's name that cannot be.
+_REFUSAL = frozenset({"botocore.exceptions.BotoCoreError", "botocore.exceptions.ClientError"})
 
 
 def key_for(sha256: str, format: str) -> str:  # noqa: A002 - what Pillow calls it
@@ -56,7 +71,7 @@ class Store:
     """Photo files by key, under a folder or an fsspec URL; any number of threads may share one.
 
     Every method raises `Misconfigured` when the store refuses (no permission) and `ServiceDown`
-    when it is full or cannot be reached: that passes.
+    when it is full, busy or cannot be reached: that passes.
     """
 
     def __init__(self, url: str) -> None:
@@ -105,8 +120,10 @@ class Store:
             try:
                 if self._folder is not None:
                     return (self._folder / key).open("rb")
-                return cast("BinaryIO", self._fs.open(self._remote(key), "rb"))
+                # Whole, so that no reader meets a network's error; a photo has some megabytes.
+                return BytesIO(self._fs.cat_file(self._remote(key)))
             except FileNotFoundError as error:
+                _check_bucket(error)
                 raise self._missing(key) from error
 
     def path(self, key: str) -> Path | None:
@@ -142,7 +159,8 @@ class Store:
                 if self._folder is not None:
                     return time.time() - (self._folder / key).stat().st_mtime
                 return time.time() - float(self._fs.modified(self._remote(key)).timestamp())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _check_bucket(error)
                 return None
 
     def files(self) -> Iterator[tuple[str, int]]:
@@ -193,7 +211,8 @@ class Store:
                 if self._folder is not None:
                     return _size(self._folder / key)
                 return int(self._fs.size(self._remote(key)))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                _check_bucket(error)
                 return None
 
     def _remote(self, key: str) -> str:
@@ -207,14 +226,38 @@ class Store:
         """Turn what the file system raises into an error that names file and store."""
         try:
             yield
-        except (ConnectionError, TimeoutError) as error:
-            raise ServiceDown(f"the store {self} does not answer: {error}") from error
-        except OSError as error:
+        except PopqError:
+            raise
+        except Exception as error:
+            if _is_silence(error):
+                raise ServiceDown(f"the store {self} does not answer: {error}") from error
+            if not isinstance(error, OSError) and not _is_one_of(error, _REFUSAL):
+                raise  # a mistake of our own
             message = f"the store {self} refuses {key}: {error}."
-            if error.errno in FULL:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise ServiceDown(f"{message} {WHEN_FULL}") from error
             message += " Correct its permissions or set POPQ_STORE_URL."
             raise Misconfigured(message) from error
+
+
+def _is_silence(error: Exception) -> bool:
+    """Return whether the store did not answer, or not now: what passes."""
+    return (
+        isinstance(error, ConnectionError | TimeoutError)
+        or (isinstance(error, OSError) and error.errno in _BUSY)
+        or _is_one_of(error, _NO_ANSWER)
+    )
+
+
+def _is_one_of(error: Exception, names: frozenset[str]) -> bool:
+    return any(f"{kind.__module__}.{kind.__name__}" in names for kind in type(error).__mro__)
+
+
+def _check_bucket(error: FileNotFoundError) -> None:
+    """Raise the error again when it is not the file that is missing but the whole bucket."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    if answer.get("Error", {}).get("Code") == "NoSuchBucket":
+        raise error
 
 
 def write_whole(file: FileIO, data: bytes) -> None:

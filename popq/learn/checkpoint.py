@@ -2,7 +2,8 @@
 
 One file, so that weights and facts can never be of different epochs; written under a temporary
 name, synced, renamed, so that a kill at any moment leaves the old one or the new one whole. No
-pickle: reading a stranger's checkpoint runs nothing.
+pickle: reading a stranger's checkpoint runs nothing. The header also has a sha256 over facts and
+tensors, so that a disk's damage is found before it is trained on or scored with.
 
 `last.safetensors` has all that the next epoch needs: weights, optimizer, the reports so far. What
 is random (order, crops, flips) is drawn from (seed, epoch), and the rate is a function of the
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +30,10 @@ from popq.errors import BadInput, Misconfigured
 
 #: The header's entry that holds the facts, and the version of their shape.
 KEY, FORMAT = "popq", 1
+#: The fact that is the sha256 of the others and the tensors; checkpoints of before have none. No
+#: entry of its own: the header's entries come in any order, and the same training must give the
+#: same file.
+DIGEST = "sha256"
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -40,9 +46,16 @@ def write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[st
     path = path_of(folder, name)
     # A name of its own: a writer whose lease has gone must not write into another's file.
     temporary = folder / f"{name}.{uuid4().hex}.tmp"
-    header = {KEY: json.dumps({"format": FORMAT} | facts)}
+    here = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    said = {"format": FORMAT} | facts
+    header = {KEY: json.dumps(said | {DIGEST: _sha256(said, here)})}
     try:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, header)
+        # safetensors makes a file that is its owner's alone. Ours says what the umask allows: a
+        # scorer may be another user.
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(here, temporary, header)
+        temporary.chmod(mode)
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -83,7 +96,22 @@ def read(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ) from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise BadInput(f"The checkpoint {path} was written by another version of popq.")
+    expected = facts.pop(DIGEST, None)
+    if expected is not None and expected != _sha256(facts, tensors):
+        raise BadInput(
+            f"The checkpoint {path} is damaged: its sha256 is not the one it was written with. "
+            "Delete it to train anew, or put the right file back."
+        )
     return tensors, facts
+
+
+def _sha256(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 in hex of the facts and of the tensors (on the CPU), in order of name."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def clear_temporary(folder: Path) -> None:

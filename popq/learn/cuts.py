@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from popq.learn import checkpoint
 from popq.learn.data import Data
-from popq.learn.model import place
+from popq.learn.model import to_score
 from popq.learn.predict import CHUNK, load, outputs
 
 #: Training photos whose scores are looked at, at most: drawn at random, they meet a tier's share to
@@ -33,7 +33,7 @@ def cut(folder: Path, data: Data, device: torch.device, on_batch: Callable[[int]
     and writing checkpoints raise.
     """
     model, card = load(folder, "best")
-    place(model, device)
+    model = to_score(model, device)
     rng = np.random.default_rng(card.config.seed)
     rows = np.sort(rng.permutation(data.train)[:PHOTOS])
     size = CHUNK[device.type]

@@ -16,16 +16,27 @@ from torch import Tensor
 from popq.errors import BadInput
 from popq.learn.augment import PACK_SIDE, draw_crops, prepare
 from popq.learn.config import Config
+from popq.learn.cores import lent, take
 from popq.learn.objectives import Objective, Scale, objective
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
-#: Batches that wait for the model at most.
+#: Batches that wait for the model at most, of each thread that loads.
 AHEAD = 2
 #: Share of a GPU's free memory that packed photos may take: the model needs the rest.
 PIXELS_SHARE = 0.4
 #: With fewer pairs than this a ranking learns its few photos by heart.
 FEWEST_PAIRS = 10
+
+
+def check_spread(training: NDArray[np.float64]) -> None:
+    """Raise `BadInput` where the training photos' labels (n,) are all the same."""
+    # Not by the deviation: that of 0.1, 0.1, 0.1 is not quite 0.
+    if training.min() == training.max():
+        raise BadInput(
+            f"All {len(training):,} training photos have one label, {training[0]:g}: there is"
+            " nothing to learn from. Import photos with other labels and make a new data set."
+        )
 
 
 @dataclass(frozen=True)
@@ -101,11 +112,7 @@ class Data:
             raise BadInput(f"A channel never varies (std {self.std}): these are no photos.")
         if self.labels is not None and len(self.labels.cuts) + 1 != outputs:
             raise BadInput(f"{len(self.labels.cuts)} cuts make no {outputs} tiers.")
-        if config.objective != "classify" and self.scale(config).std == 0:
-            raise BadInput(
-                "All training photos have one label: there is nothing to rank or to regress on. "
-                "Import photos with other labels."
-            )
+        check_spread(self.labelled.values[self.train])
         if config.objective == "rank":
             none = np.empty((0, 2), dtype=np.int64)
             (self.pairs or Pairs(none, none)).check(config.pairs)
@@ -254,29 +261,30 @@ def upload(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def prefetch(load: Callable[[Item], Ready], items: Iterable[Item]) -> Generator[Ready]:
-    """Yield `load(item)` for each item in order, loading up to `AHEAD` ahead in one thread.
+def prefetch(
+    load: Callable[[Item], Ready], items: Iterable[Item], *, threads: int = 1, each: int = 1
+) -> Generator[Ready]:
+    """Yield `load(item)` for each item in order, loading up to `AHEAD` ahead in each thread.
 
-    The items are drawn in the caller's thread. Close the iterator to stop early: at most one load
-    is waited for. An error in `load` is raised at its item's turn.
+    `each` is the number of torch's own threads in one of these `threads`. The items are drawn in
+    the caller's thread. Close the iterator to stop early: at most one load a thread is waited for.
+    An error in `load` is raised at its item's turn.
     """
     waiting: deque[Future[Ready]] = deque()
-    threads = torch.get_num_threads()
-    # Torch's threads are counted per calling thread: with one here, loading never starts a second
-    # team that would fight the model's for the cores (ResNet50 on two cores: 0.98 of the bare
-    # step's speed, with a team 0.885).
-    with ThreadPoolExecutor(
-        1, "popq-load", initializer=torch.set_num_threads, initargs=(1,)
-    ) as thread:
+    # With one of torch's threads here, loading never starts a second team that would fight the
+    # model's for the cores (ResNet50 on two cores: 0.98 of the bare step's speed, with a team
+    # 0.885).
+    with (
+        lent(),
+        ThreadPoolExecutor(threads, "popq-load", initializer=take, initargs=(each,)) as pool,
+    ):
         try:
             for item in items:
-                waiting.append(thread.submit(load, item))
-                if len(waiting) > AHEAD:
+                waiting.append(pool.submit(load, item))
+                if len(waiting) > AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
-            # What threads of the caller that start later will find.
-            torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ classify has no probabilities; its tiers are where the scores lie between the ca
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -30,8 +31,8 @@ from popq.learn.model import read_weights
 from popq.learn.objectives import Scale, objective
 from popq.learn.predict import Card, network
 
-#: The version of a card's shape.
-FORMAT: Final = 1
+#: The version of a card's shape: 2 has `weights_sha256`, without which no weights are trusted.
+FORMAT: Final = 2
 WEIGHTS, CARD, GRAPH = "model.safetensors", "card.json", "model.onnx"
 #: How far the graph's scores and probabilities may be from the network's.
 TOLERANCE: Final = 1e-4
@@ -48,6 +49,7 @@ _SCORES: Final = {
 def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> None:
     """Write weights and card into an empty folder; `about` goes into the card as it is."""
     config = card.config
+    weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
     square, seen = f"{PACK_SIDE}x{PACK_SIDE}", f"{config.image_size}x{config.image_size}"
     told = {
         "format": FORMAT,
@@ -55,6 +57,7 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
         "config": config.to_json(),
         "epoch": card.epoch,
         "checkpoint_sha256": card.sha256,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "preprocessing": {
             "steps": [
                 "decode to RGB; alpha on white; upright by EXIF; colour profiles ignored",
@@ -70,15 +73,15 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
         "score": _SCORES[config.objective],
         **about,
     }
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    _write(folder / WEIGHTS, save(weights))
+    _write(folder / WEIGHTS, weights)
     _write(folder / CARD, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read(folder: Path) -> tuple[nn.Module, Card]:
     """Return an exported network (on the CPU, in eval mode) and its card.
 
-    Raises `BadInput` when the folder holds none, or of another version.
+    Raises `BadInput` when the folder holds none, or of another version, or other weights than were
+    exported with the card.
     """
     path = folder / CARD
     try:
@@ -88,7 +91,7 @@ def read(folder: Path) -> tuple[nn.Module, Card]:
         raise BadInput(f"{message}; `popq export model` makes one.") from error
     if not isinstance(told, dict) or told.get("format") != FORMAT:
         raise BadInput(f"{path} was written by another version of popq; export the model again.")
-    weights = read_weights(folder / WEIGHTS)
+    weights = _read_weights(folder / WEIGHTS, told.get("weights_sha256"))
     try:
         config = Config.from_json(told["config"])
         seen = told["preprocessing"]
@@ -101,6 +104,20 @@ def read(folder: Path) -> tuple[nn.Module, Card]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{folder} is not whole ({error}); export the model again.") from error
     return model.eval(), card
+
+
+def _read_weights(path: Path, sha256: object) -> dict[str, Tensor]:
+    """Return the weights, once it is sure that they are those that the card speaks of."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise BadInput(f"{message}; export the model again.") from error
+    if found != sha256:
+        message = f"The weights in {path} are not those that {CARD} was written for"
+        raise BadInput(f"{message} (sha256 differs); restore them, or export the model again.")
+    return read_weights(path)
 
 
 def check_onnx() -> None:
@@ -184,7 +201,8 @@ def _compare(graph: Path, whole: _Whole, rng: np.random.Generator) -> float:
             furthest = max(furthest, float(np.abs(a - b).max()))
     if furthest > TOLERANCE:
         message = f"The ONNX graph differs from the network by {furthest:.2g}"
-        raise PopqError(f"{message} (at most {TOLERANCE:g} is allowed), so it is not exported.")
+        allowed = f"at most {TOLERANCE:g} is allowed"
+        raise PopqError(f"{message} ({allowed}): nothing is exported; leave out --onnx.")
     return furthest
 
 

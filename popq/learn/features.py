@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from popq.errors import Misconfigured
-from popq.learn.model import HEAD, autocast_dtype
+from popq.learn.model import HEAD, autocast_dtype, to_score
 from popq.learn.predict import CHUNK, outputs
 from popq.learn.training import Training, head
 
@@ -77,7 +77,8 @@ def _write(training: Training, path: Path, on_photos: Callable[[int], None]) -> 
         shape = (len(data.pixels), width)
         file = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
         norm, done = (data.mean, data.std), 0
-        chunks = outputs(training.model, photos(), pixels, norm, training.device)
+        model = to_score(training.model, training.device)
+        chunks = outputs(model, photos(), pixels, norm, training.device)
         with closing(chunks):
             for features in chunks:
                 file[done : done + len(features)] = _array(features)

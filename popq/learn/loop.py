@@ -24,7 +24,7 @@ from popq.errors import Misconfigured, PopqError
 from popq.learn import checkpoint, cuts, engine, features, recipe, resume
 from popq.learn.config import Config, learning_rate
 from popq.learn.data import Batch, Data, aim_of, edges, steps_per_epoch, training_batches
-from popq.learn.model import autocast_dtype, pick_device, versions
+from popq.learn.model import autocast_dtype, pick_device, to_score, versions
 from popq.learn.objectives import Objective
 from popq.learn.predict import CHUNK, outputs
 from popq.learn.resume import EpochReport, Middle, Point
@@ -305,7 +305,7 @@ def evaluate(training: Training, on_batch: Callable[[int], None]) -> Metrics:
     parts: list[Tensor] = []
     norm = (data.mean, data.std)
     seen: Generator[Tensor] = (
-        outputs(training.judged, photos(), config.image_size, norm, device)
+        outputs(to_score(training.judged, device), photos(), config.image_size, norm, device)
         if training.features is None
         else _from_features(training, training.features)
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from popq.errors import BadInput
 from popq.learn import checkpoint
 from popq.learn.augment import PACK_SIDE, centre_crops, prepare
 from popq.learn.config import Config
+from popq.learn.cores import cores
 from popq.learn.data import prefetch, upload
 from popq.learn.model import autocast_dtype, build
 from popq.learn.objectives import Reading, Scale, objective
@@ -24,6 +27,11 @@ from popq.learn.objectives import Reading, Scale, objective
 #: black): in bf16 the kernels chosen for another batch size round otherwise, and a photo's
 #: probabilities must not depend on its neighbours. More is no faster on a CPU.
 CHUNK = {"cpu": 16, "cuda": 128}
+#: Chunks that a CPU works on at the same time, at most: each in a thread, with its share of the
+#: cores. One after the other, in all of them, is slower: the cores then wait for each other at
+#: every layer, and all of them for one that decodes (ResNet50 on two cores, decoding beside it:
+#: 0.7 of the bare forward so, and 1.03 with a chunk on each).
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,18 @@ def load(folder: Path, name: str = "best") -> tuple[nn.Module, Card]:
 
 def predict(
     model: nn.Module, batches: Iterable[NDArray[np.uint8]], card: Card, device: torch.device
-) -> Iterator[Reading]:
+) -> Generator[Reading]:
     """Yield for each batch (B, 256, 256, 3) its scores, tiers and probabilities.
 
-    The network must lie on `device` (`model.place`). The same to 1e-4 however photos are batched.
-    Batches are drawn up to two chunks ahead, in the caller's thread. Raises `BadInput` for a
-    ranking whose run has not ended: its tiers are cut then.
+    The network lies on `device` (`model.to_score`). The same to 1e-4 however photos are batched.
+    Batches are drawn a few chunks ahead, in the caller's thread. Close the iterator to stop early.
+    Raises `BadInput` for a ranking whose run has not ended: its tiers are cut then.
     """
     aim = objective(card.config.objective, card.scale)
     norm = (card.mean, card.std)
-    for found in outputs(model, batches, card.config.image_size, norm, device):
-        yield aim.read(found)
+    with closing(outputs(model, batches, card.config.image_size, norm, device)) as seen:
+        for found in seen:
+            yield aim.read(found)
 
 
 def outputs(
@@ -96,7 +105,8 @@ def outputs(
 ) -> Generator[Tensor]:
     """Yield the network's outputs for each batch, (B, outputs) float32 on `device`.
 
-    `norm` is the channels' mean and deviation, white = 1. Photos are seen by their centre.
+    The network is one of `model.to_score`. `norm` is the channels' mean and deviation, white = 1.
+    Photos are seen by their centre.
     """
     crops = centre_crops(CHUNK[device.type])
     dtype = autocast_dtype(device)
@@ -106,15 +116,27 @@ def outputs(
         filled[: len(chunk.pixels)] = chunk.pixels
         return prepare(upload(filled, device), crops, image_size, *norm), chunk
 
-    model.eval()
+    def seen(images: Tensor, chunk: _Chunk) -> tuple[Tensor, _Chunk]:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype, enabled=dtype is not None),
+        ):
+            return model(images)[: len(chunk.pixels)].float(), chunk
+
+    chunks = _chunks(batches, len(crops))
+    loaded: Generator[Any]
+    found: Iterator[tuple[Tensor, _Chunk]]
+    if device.type == "cpu":
+        teams = min(AT_ONCE, cores())
+        found = loaded = prefetch(
+            lambda chunk: seen(*ready(chunk)), chunks, threads=teams, each=cores() // teams
+        )
+    else:
+        loaded = prefetch(ready, chunks)
+        found = starmap(seen, loaded)
     parts: list[Tensor] = []
-    with closing(prefetch(ready, _chunks(batches, len(crops)))) as chunks:
-        for images, chunk in chunks:
-            with (
-                torch.inference_mode(),
-                torch.autocast(device.type, dtype, enabled=dtype is not None),
-            ):
-                logits = model(images)[: len(chunk.pixels)].float()
+    with closing(loaded):
+        for logits, chunk in found:
             parts.append(logits)
             if chunk.last:
                 yield torch.cat(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, starmap
 from pathlib import Path
@@ -19,7 +20,7 @@ from popq.errors import PopqError
 from popq.images import decode
 from popq.learn.augment import PACK_SIDE
 from popq.learn.data import prefetch
-from popq.learn.model import place
+from popq.learn.model import to_score
 from popq.learn.predict import CHUNK, Card, predict
 
 #: What one picture is given as.
@@ -54,7 +55,7 @@ class Scorer:
 
     def __init__(self, model: nn.Module, card: Card, device: torch.device) -> None:
         self.card = card
-        self._model = place(model, device)
+        self._model = to_score(model, device)
         self._device = device
 
     def score(self, pictures: Iterable[Path | str | Image.Image]) -> list[Prediction]:
@@ -87,10 +88,11 @@ class Scorer:
                 waiting.append(slots)
                 yield crops
 
-        for reading in predict(self._model, pixels(), self.card, self._device):
-            good = starmap(Prediction, reading.photos())
-            for refused in waiting.popleft():
-                yield next(good) if refused is None else refused
+        with closing(predict(self._model, pixels(), self.card, self._device)) as readings:
+            for reading in readings:
+                good = starmap(Prediction, reading.photos())
+                for refused in waiting.popleft():
+                    yield next(good) if refused is None else refused
 
 
 def read(picture: Path | str | Image.Image) -> Image.Image:

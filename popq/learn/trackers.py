@@ -11,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from popq.errors import BadInput, Misconfigured
+
+log = structlog.get_logger()
 
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
 PROJECT = "popq"
@@ -55,7 +59,22 @@ def tracking(name: str | None, folder: Path, run: str, config: dict[str, Any]) -
             f"The tracker {name} cannot be opened: {error}. Set it up as its own pages say, or "
             "leave out --tracker: the catalogue has every number."
         ) from error
+
+    def tell(values: dict[str, float], epoch: int) -> None:
+        with _never_mind(name):
+            accelerator.log(values, step=epoch)
+
     try:
-        yield lambda values, epoch: accelerator.log(values, step=epoch)
+        yield tell
     finally:
-        accelerator.end_training()
+        with _never_mind(name):
+            accelerator.end_training()
+
+
+@contextmanager
+def _never_mind(name: str) -> Iterator[None]:
+    """Go on without the tracker's hearing of it: days of training do not end with its service."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - each service has errors of its own
+        log.warning("tracker failed", tracker=name, why=str(error) or type(error).__name__)

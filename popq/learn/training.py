@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from popq.errors import BadInput
+from popq.errors import BadInput, Misconfigured
 from popq.learn import recipe
 from popq.learn.config import Config
 from popq.learn.data import Data, aim_of, resident, room_on
@@ -20,6 +22,8 @@ from popq.learn.model import HEAD, build, place
 #: A run on a GPU compiles its network by itself from so many photos in all its epochs on:
 #: compiling takes about a minute, in which a GPU trains on a hundred thousand.
 COMPILE_FROM = 500_000
+#: Any of them will do.
+COMPILERS = ("g++", "clang++", "c++")
 
 
 @dataclass
@@ -109,8 +113,16 @@ def compiles(config: Config, photos: int, device: str) -> bool:
     """Return whether the network of this run is compiled: when told to, or when it pays.
 
     Measured on two cores with bf16 (ResNet50 at 224): 54 s to compile, then a step is as fast as
-    before at batch 16 and 12 % faster at 64. So "auto" compiles only on a GPU, for long runs.
+    before at batch 16 and 12 % faster at 64. So "auto" compiles only on a GPU, for long runs, and
+    where it can. Raises `Misconfigured` when told to where there is no compiler of C++.
     """
-    if config.freeze or config.compile != "auto":
-        return config.compile == "on" and not config.freeze
-    return device == "cuda" and photos * config.epochs >= COMPILE_FROM
+    if config.freeze or config.compile == "off":
+        return False
+    able = any(shutil.which(name) for name in (os.environ.get("CXX"), *COMPILERS) if name)
+    if config.compile == "on" and not able:
+        raise Misconfigured(
+            f"--compile on needs a compiler of C++, and none is on the PATH ({', '.join(COMPILERS)}"
+            " or $CXX). Install g++, or leave out --compile."
+        )
+    long = photos * config.epochs >= COMPILE_FROM
+    return able and (config.compile == "on" or (device == "cuda" and long))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from popq.stats import figures
 from popq.stats.figures import METRICS, PREDICTORS, Metric
-
-#: Above this share a cell is so dark that its text is white.
-_DARK: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +30,8 @@ class Cell:
 
     @property
     def style(self) -> str:
-        """The cell's shade: the darker, the larger the share."""
-        share = self.share or 0.0
-        return f"background: rgb(31 111 139 / {share:.3f})" + (
-            "; color: #fff" if share > _DARK else ""
-        )
+        """The cell's shade, for the page's style: the stronger, the larger the share."""
+        return f"--share: {self.share or 0.0:.3f}"
 
 
 def matrix(metrics: dict[str, Any]) -> list[list[Cell]]:

@@ -18,17 +18,17 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import popq
-from popq.catalogue import datasets, queries, runs, summaries
+from popq.catalogue import datasets, losses, queries, runs, summaries
 from popq.catalogue.db import Catalogue, Tx
+from popq.catalogue.losses import Losses
 from popq.catalogue.states import RunState
 from popq.catalogue.summaries import Order
 from popq.errors import BadInput
 from popq.images.store import Store
 from popq.report import judged, photos, plots, text
-from popq.stages import compare
 from popq.stages import dataset as dataset_stage
-from popq.stages.judge import in_labels_unit
 from popq.stats import figures
+from popq.stats.figures import in_labels_unit
 
 STATES: Final = {
     "listed": "imported; its image address is not known yet",
@@ -36,6 +36,18 @@ STATES: Final = {
     "stored": "its image is here, checked and measured",
     "gone": "Flickr does not show it any more",
     "rejected": "it is there, and no photo that can be learnt from",
+}
+#: What each reason to leave says of a photo.
+REASONS: Final = {
+    "not_found": "Flickr knows no such photo",
+    "private": "its owner shows it to nobody",
+    "gone": "it has a page, and its image is not there",
+    "placeholder": "a stand-in came instead of its image",
+    "video": "a video",
+    "corrupt": "its file holds no whole picture",
+    "too_small": "too few pixels",
+    "too_large": "more pixels or bytes than popq decodes",
+    "kills_worker": "workers died of it",
 }
 GROUPS: Final = {
     Order.HIGHEST: "Highest scores",
@@ -74,6 +86,7 @@ class _Found:
 
     counts: dict[str, int]
     exits: Sequence[Any]
+    losses: Losses
     #: Rows of the run and of the data set, which are the run's or the newest.
     run: Any = None
     dataset: Any = None
@@ -124,6 +137,8 @@ def make(
         crossing=CROSSING,
         counts=found.counts,
         exits=found.exits,
+        reasons=REASONS,
+        lost=_lost(found.losses),
         data=_data(catalogue, found),
         run=_run(found),
         compared=None if against is None else _compared(catalogue, against, found.run.id),
@@ -154,7 +169,7 @@ def _read(catalogue: Catalogue, run_id: int | None) -> _Found:
     with catalogue.read() as tx:
         run = _done_run(tx, run_id)
         name = summaries.newest_dataset(tx) if run is None else run.dataset
-        found = _Found(queries.photos_by_state(tx), summaries.exits(tx))
+        found = _Found(queries.photos_by_state(tx), summaries.exits(tx), losses.by_year(tx))
         if name is not None:
             found.dataset = datasets.get(tx, name)
             found.labels = summaries.labels(tx, found.dataset.id)
@@ -176,6 +191,22 @@ def _done_run(tx: Tx, run_id: int | None) -> Any | None:
         message = f"Run {run_id} is {run.state}: there are no results to report"
         raise BadInput(f"{message}. `popq runs {run_id}` says where it stands.")
     return run
+
+
+def _lost(found: Losses) -> dict[str, Any] | None:
+    """Return what the page says of losses by year; None where no year is known or none is lost."""
+    unknown = sum(year.settled for year in found.years if year.year is None)
+    if not found.reasons or all(year.year is None for year in found.years):
+        return None
+    return {
+        "years": found.years,
+        "reasons": found.reasons,
+        "estimated": sum(year.estimated for year in found.years),
+        "unknown": unknown,
+        "asked": found.asked,
+        "right": found.right / found.asked if found.asked else None,
+        "plot": plots.losses(found.years),
+    }
 
 
 def _data(catalogue: Catalogue, found: _Found) -> dict[str, Any] | None:
@@ -238,7 +269,9 @@ def _run(found: _Found) -> dict[str, Any] | None:
 
 def _compared(catalogue: Catalogue, first: int, second: int) -> dict[str, Any]:
     """Return what the page says of two runs side by side."""
-    found = compare.compare(catalogue, first, second)
+    from popq.stages.compare import compare  # noqa: PLC0415 - loads scikit-learn
+
+    found = compare(catalogue, first, second)
     lines = [(metric, found["metrics"].get(metric.key)) for metric in figures.METRICS]
     return {**found, "lines": [(metric, one) for metric, one in lines if one is not None]}
 

@@ -21,7 +21,7 @@ from popq.images.store import Store
 
 #: Photos of one group; three groups are thirty photos, the most that Flickr lets a page show.
 EACH: Final = 10
-MOST: Final = EACH * len(Order)
+MOST: Final = 3 * EACH
 #: Pixels on the longer side of a small picture.
 SIDE: Final = 160
 #: Characters of a title or an owner that are shown.

@@ -15,22 +15,27 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
 
-INK, MUTED, RULE = "#1f2933", "#7b8794", "#d9e2ec"
-ACCENT, SOFT = "#1f6f8b", "#a9cbd7"
-#: Inches; at 72 points each, so that text of nine points is as large as the page's small print.
-SIZE: Final = (5.4, 3.2)
+from popq.catalogue.losses import Year
+
+INK, MUTED, RULE = "#1f2933", "#5c6b7a", "#d9e2ec"
+ACCENT, SOFT = "#1f6f8b", "#93bfce"
+#: Inches, of 72 points each: on the narrowest telephone a point is still a pixel.
+SIZE: Final = (4.8, 3.0)
 #: Bars of the histogram.
 BINS: Final = 48
 #: With more cuts than this their values would cover each other; the table has them.
 NAMED_CUTS: Final = 4
+#: With more years than this only every other, every third and so on has its name.
+MOST_YEARS: Final = 9
 #: Losses further apart than this need a logarithmic axis: an early epoch can be off by hundreds.
 STEEP: Final = 20
 
+_PERCENT: Final = FuncFormatter(lambda share, _: f"{100 * share:.3g} %")
 _STYLE: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on each machine
-    "font.size": 9.5,
+    "font.size": 10,
     "axes.edgecolor": RULE,
     "axes.labelcolor": MUTED,
     "axes.spines.top": False,
@@ -91,6 +96,35 @@ def histogram(rows: Sequence[Any], cuts: Sequence[float]) -> Plot:
     return Plot(_svg(draw), alt)
 
 
+def losses(years: Sequence[Year]) -> Plot:
+    """Plot the share of settled photos that was lost, by year; the unknown year stands apart."""
+    known = [one for one in years if one.year is not None]
+    places = [float(one.year or 0) for one in known]
+    first, last = int(min(places)), int(max(places))
+    ticks: dict[float, str] = {
+        year: str(year) for year in range(last, first - 1, -(1 + (last - first) // MOST_YEARS))
+    }
+    if len(known) < len(years):
+        places.append(last + 1.5)
+        ticks[last + 1.5] = "unknown"
+    gone = [one.gone / one.settled for one in years]
+    rejected = [one.left / one.settled - share for one, share in zip(years, gone, strict=True)]
+
+    def draw(axes: Axes) -> None:
+        axes.bar(places, gone, width=0.7, color=ACCENT, label="gone")
+        axes.bar(places, rejected, bottom=gone, width=0.7, color=SOFT, label="rejected")
+        axes.set_xticks(list(ticks), list(ticks.values()))
+        axes.set_xlabel("year of upload")
+        axes.set_ylabel("share lost")
+        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.margins(y=0.25)  # room for the legend
+        axes.legend(loc="upper right", ncols=2)
+
+    shares = ((one.left / one.settled, one.year or "an unknown year") for one in years)
+    told = ", ".join(f"{share:.1%} of {year}" for share, year in shares)
+    return Plot(_svg(draw), f"Share of the photos of each year of upload that was lost: {told}.")
+
+
 def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot:
     """Plot `what` ("loss" or "accuracy") of training and validation, with the best epoch marked."""
     numbers = [epoch["epoch"] for epoch in epochs]
@@ -111,7 +145,7 @@ def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot
             axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if what == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
+            axes.yaxis.set_major_formatter(_PERCENT)
         axes.legend()
 
     alt = (
@@ -137,7 +171,7 @@ def calibration(bins: Sequence[dict[str, float]]) -> Plot:
         axes.set_xlabel("probability of the likeliest tier")
         axes.set_ylabel("share right")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1))
+            axis.set_major_formatter(_PERCENT)
         axes.legend(loc="upper left")
 
     alt = (

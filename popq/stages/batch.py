@@ -31,7 +31,7 @@ from popq.errors import (
 from popq.stages.crew import Crew
 from popq.stages.heartbeat import Heartbeat
 from popq.stages.ledger import Ledger, Pace, Result, end
-from popq.stages.permits import KeyRefused, OutOfPermits, Permits
+from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff
 from popq.stages.streak import FAULTS, HostDown, Streak
 from popq.stages.stream import Turned
 
@@ -64,6 +64,15 @@ class Stage(Protocol):
 
 
 @runtime_checkable
+class AsksAside(Protocol):
+    """A stage that now and then asks another service than the one it spends its calls on."""
+
+    @property
+    def aside(self) -> dict[str, float]:
+        """Calls an hour of each host of that service, by the host's name."""
+
+
+@runtime_checkable
 class ByOwner(Protocol):
     """A stage that also works batches of one owner's photos."""
 
@@ -74,22 +83,32 @@ class ByOwner(Protocol):
 
 
 def each(handle: Callable[[WorkPhoto], Result], photos: Sequence[WorkPhoto]) -> Iterator[Result]:
-    """Yield what `handle` makes of each photo, its `Transient` and `Permanent` errors included."""
+    """Yield what `handle` makes of each photo, its `Transient` and `Permanent` errors included.
+
+    A photo that is put off is passed over; raises `PutOff` in the end if there was one.
+    """
+    waits = []
     for photo in photos:
         try:
             yield handle(photo)
+        except PutOff as error:
+            waits.append(error.wait_s)
         except Transient as error:
             yield Failed(photo.id, error.outcome, str(error), error.http_status)
         except Permanent as error:
             note = Failed(photo.id, error.outcome, str(error), error.http_status)
             yield Move(photo.id, exit_for(error.outcome), error.outcome, note=note)
+    if waits:
+        log.info("photos put off", photos=len(waits), seconds=round(min(waits), 1))
+        raise PutOff(min(waits))
 
 
 def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     """Bring the rates of the stage's hosts in the catalogue up to the settings."""
-    if stage.rates:
+    rates = stage.rates | (stage.aside if isinstance(stage, AsksAside) else {})
+    if rates:
         with catalogue.begin() as tx:
-            for name, per_hour in stage.rates.items():
+            for name, per_hour in rates.items():
                 hosts.register(tx, name, per_hour)
 
 
@@ -109,22 +128,24 @@ def work_one(
     with catalogue.read() as tx:
         refused = hosts.disabled(tx, names)
         ready = not names or any(hosts.is_open(tx, name) for name in names)
-        due_s = batches.next_due_s(tx, job)
         # Bounded by the number of keys, for resolve. Two that look at once may both find room: a
         # lease too many costs nothing but a turn.
         ready = ready and (not names or batches.held(tx, job) < _most_leases(stage))
+        # Where it has just found one, it looks by claiming.
+        goes_on = ready and crew.behind(job) is not None
+        due_s = 0.0 if goes_on else batches.next_due_s(tx, job)
     if refused is not None:
         _stop_job(catalogue, job, refused)
     if due_s is None:
-        # Two that closed its last batches at once each took the other's for open.
-        with catalogue.begin() as tx:
-            jobs.finish_if_over(tx, job)
+        _end(catalogue, job)
     if not ready or due_s is None or due_s > 0:
         return False
 
     def claim() -> Lease | None:
+        behind = crew.behind(job)
         with catalogue.single() as tx:
-            lease = claims.claim_sound(tx, job, crew.worker, pace.lease_s)
+            lease = claims.claim_sound(tx, job, crew.worker, pace.lease_s, behind=behind)
+        crew.reached(job, None if lease is None else lease.batch)
         if lease is not None:
             return lease
         with catalogue.begin() as tx:
@@ -138,12 +159,20 @@ def work_one(
         if lease is not None:
             crew.lookout.call()  # there may be work for others
             _hold(catalogue, stage, lease, pace, crew)
+    if goes_on and not found:
+        _end(catalogue, job)
     return found
+
+
+def _end(catalogue: Catalogue, job: int) -> None:
+    """End a job that is over: two that closed its last batches at once left that to the next."""
+    with catalogue.begin() as tx:
+        jobs.finish_if_over(tx, job)
 
 
 def _hold(catalogue: Catalogue, stage: Stage, lease: Lease, pace: Pace, crew: Crew) -> None:
     """Work a claimed batch so that whoever ends the process can put it down."""
-    ledger = Ledger(catalogue, lease, pace, list(stage.rates))
+    ledger = Ledger(catalogue, lease, pace)
     # What every line that is logged inside the batch says of it, whoever logs it.
     named = structlog.contextvars.bound_contextvars(
         stage=lease.stage,
@@ -200,13 +229,13 @@ def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
             back_in_s = _process(stage, photos, permits, ledger, crew, heart)
     except LeaseLost:
         raise
+    except PutOff as error:
+        # Each of its photos begins again with a call of a host that is open.
+        back_in_s = max(error.wait_s, pace.retry_wait_s)
     except OutOfPermits as error:
         back_in_s = error.wait_s
-    except Throttled as error:
-        back_in_s = _pause_host(catalogue, error, pace, names)
-    except HostDown as error:
-        ledger.excuse()
-        back_in_s = _pause_all(catalogue, names, pace, str(error))
+    except (Throttled, HostDown) as error:
+        back_in_s = _pause(stage, ledger, error)
     except KeyRefused as error:
         back_in_s = _disable_host(catalogue, error)
     except Misconfigured as error:
@@ -240,7 +269,7 @@ def _process(
                 continue
             ledger.add(result, tried.get(result.photo, {}))
             if stage.rates:
-                _look_at_host(result, crew.streak(stage.name))
+                _look_at_host(result, crew.streak(stage.name), permits, ledger)
             unanswered.discard(result.photo)
             heart.progress()
             if crew.stop.is_set():
@@ -259,10 +288,13 @@ def _process(
     return ledger.pace.retry_wait_s * 2.0 ** min(longest, 8)
 
 
-def _look_at_host(result: Result, streak: Streak) -> None:
-    """Raise `HostDown` when this is one fault too many in a row."""
+def _look_at_host(result: Result, streak: Streak, permits: Permits, ledger: Ledger) -> None:
+    """Note that the host answered; raise `HostDown` when this is one fault too many in a row."""
+    asked, permits.asked = permits.asked, ""
     if not isinstance(result, Failed) or result.outcome is not Outcome.TRANSIENT:
         streak.answered()
+        if asked:
+            ledger.answered(asked)
     elif streak.failed(result.photo):
         raise HostDown(f"{FAULTS} photos in a row failed, the last: {result.message}")
 
@@ -275,21 +307,26 @@ def _results(
     return stage.process(photos, permits)
 
 
-def _pause_host(catalogue: Catalogue, error: Throttled, pace: Pace, names: Sequence[str]) -> float:
-    """Pause the host; return how long the batch waits: not at all while another host is open."""
-    with catalogue.begin() as tx:
-        wait_s = hosts.pause(tx, error.host, pace.throttle_pause_s, error.retry_after_s, str(error))
-        others = any(hosts.is_open(tx, name) for name in names if name != error.host)
-    log.warning("host paused", host=error.host, seconds=round(wait_s, 1), why=str(error))
-    return 0.0 if others else wait_s
+def _pause(stage: Stage, ledger: Ledger, error: Throttled | HostDown) -> float:
+    """Pause the host with every other key to it; return for how long the batch must wait.
 
-
-def _pause_all(catalogue: Catalogue, names: Sequence[str], pace: Pace, why: str) -> float:
-    """Pause every host of the stage (keys are doors to one service); return for how long."""
-    with catalogue.begin() as tx:
-        waits = [hosts.pause(tx, name, pace.throttle_pause_s, None, why) for name in names]
-    log.warning("hosts rest", hosts=names, seconds=round(max(waits), 1), why=why)
-    return max(waits)
+    A 429 may be about the address that asks as well as about the key, and a host that is down is
+    down for all. A key that has been answered since begins with a short pause again, so that one
+    that is throttled alone does not hold up the others for long.
+    """
+    aside = stage.aside if isinstance(stage, AsksAside) else {}
+    own, why = error.host not in aside, str(error)
+    names = sorted(stage.rates if own else aside)
+    if isinstance(error, HostDown) and own:
+        ledger.excuse()
+    asked_s = error.retry_after_s if isinstance(error, Throttled) else None
+    with ledger.catalogue.begin() as tx:
+        ledger.calm(tx, but=error.host)
+        first_s = ledger.pace.throttle_pause_s
+        waits = [hosts.pause(tx, name, first_s, asked_s, why) for name in names]
+    shown = error.host or ", ".join(names)
+    log.warning("host paused", host=shown, seconds=round(max(waits), 1), why=why)
+    return min(waits) if own else 0.0
 
 
 def _disable_host(catalogue: Catalogue, error: KeyRefused) -> float:

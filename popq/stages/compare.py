@@ -12,8 +12,9 @@ from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.judgements import Judged
 from popq.catalogue.states import RunState
 from popq.errors import BadInput
-from popq.stages.judge import in_labels_unit, owner_numbers
+from popq.stages.judge import owner_numbers
 from popq.stats import verdict
+from popq.stats.figures import in_labels_unit
 from popq.stats.metrics import Predictions, predictions
 
 #: Metrics that need no tiers, so that they may be compared where tiers are cut otherwise.

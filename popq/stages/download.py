@@ -3,39 +3,52 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Generator, Mapping, Sequence
+import os
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
 
 from popq.catalogue import files, hosts
-from popq.catalogue.batches import Move, WorkPhoto
+from popq.catalogue.batches import FINAL_AFTER, Move, WorkPhoto
 from popq.catalogue.db import Catalogue
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
-from popq.flickr.client import FlickrClient
+from popq.flickr.client import FlickrClient, PhotoInfo, Size
 from popq.flickr.urls import SIZES, fallback, image_url
 from popq.images import decode
+from popq.images.budget import Budget, give_back_large_blocks
 from popq.images.doubt import OWNERS, REFUSALS, Doubt
 from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import each
 from popq.stages.ledger import Result
-from popq.stages.permits import KeyRefused, OutOfPermits, Permits
-from popq.stages.resolve import ask
+from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff, grant_of_any
+from popq.stages.streak import FAULTS, HostDown, Streak
 from popq.stats.moments import Moments, from_histogram
 
 log = structlog.get_logger()
 
+_T = TypeVar("_T")
+#: Says how many bytes of memory are wanted, and waits for them.
+Spend = Callable[[int], None]
+
+#: As many threads decode and measure at a time as there are cores: more would fight for the
+#: interpreter's lock, however many wait for a slow network.
+_MEASURING: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 #: What the image host says of photos that it does not give; the API's word is `not_found`.
 _REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
 #: So many photos that were stored are asked for before the host's word is not believed.
 _WITNESSES: Final = 3
+#: Bytes of large files that all threads together hold, from their arrival until they are stored.
+_FILES: Final = Budget(60_000_000)
 #: Pixels on the long edge of the smallest size that is tried by rule: a photo that has none of
 #: them is no larger, so an original that is has another fault.
 _SMALL: Final = 320
@@ -53,7 +66,9 @@ class Whereabouts:
 class AskAgain:
     """Asks the API for the address of a photo whose image is refused.
 
-    Without a key there is nobody to ask, and the image host's word is final.
+    Without a key there is nobody to ask, and the image host's word is final. The calls come out of
+    the keys' budgets, and what goes wrong with the API is blamed on it: not on the photo, which is
+    put off, nor on the image host.
     """
 
     def __init__(
@@ -66,60 +81,97 @@ class AskAgain:
         """`clients` are the API keys' clients by the names of their rows in `hosts`."""
         self._catalogue = catalogue
         self._clients = clients
-        self._calls_per_hour = calls_per_hour
+        self.rates = dict.fromkeys(clients, calls_per_hour)
         self._image_base = image_base
+        self._streak = Streak()
+        # Photos whose sizes could not be asked for any more: with a budget of one call at a time
+        # they would begin again and again.
+        self._known: dict[int, PhotoInfo] = {}
 
     def __call__(self, photo: WorkPhoto, refusal: Permanent) -> Whereabouts:
         """Return where the image is now.
 
         A photo that is where it was, and has none of the sizes that are tried, may have others: one
         more call says which (a tiny photo has its original and what is smaller). Raises `refusal`
-        when there is nothing new to try, the API's `Permanent` when the photo has left, and
-        `Transient` when no key can ask now.
+        when there is nothing new to try and the API's `Permanent` when the photo has left. `PutOff`
+        when no key has a call to give now; `Throttled`, `KeyRefused` and `HostDown` name the key;
+        `Transient` for a single fault of the API (as `host_down`), or when all keys are refused.
         """
         moved = {Outcome.GONE, Outcome.PRIVATE}
-        if not self._clients or photo.flickr_id is None or refusal.outcome not in moved:
+        forbidden = refusal.http_status == HTTPStatus.OK  # by X-Robots-Tag, wherever it lies
+        number = photo.flickr_id
+        if not self._clients or number is None or forbidden or refusal.outcome not in moved:
             raise refusal
-        info = ask(self._client(refusal), photo.flickr_id)
+        info = self._known.pop(number, None)
+        if info is None:
+            info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
             return Whereabouts(info.server, info.secret)
         if refusal.outcome is not Outcome.GONE:
             raise refusal
-        tried = {
-            image_url(self._image_base, info.server, photo.flickr_id, info.secret, size)
-            for size in SIZES
-        }
-        url = self._other_size(photo.flickr_id, tried, refusal)
+        try:
+            sizes = self._ask(photo, refusal, lambda client: client.sizes(number))
+        except PutOff:
+            self._known[number] = info
+            raise
+        url = self._other_size(info, sizes)
         if url is None:
             raise refusal
         return Whereabouts(info.server, info.secret, url)
 
-    def _other_size(self, flickr_id: int, tried: set[str], refusal: Permanent) -> str | None:
-        """Return the URL of the largest small whole size that was not tried, None without one."""
-        client = self._client(refusal)
+    def _ask(self, photo: WorkPhoto, refusal: Permanent, call: Callable[[FlickrClient], _T]) -> _T:
+        """Spend one call of the first key that has one to give."""
+        client = self._clients[self._key(refusal)]
         try:
-            sizes = client.sizes(flickr_id)
+            answer = call(client)
         except Misconfigured as error:
             raise KeyRefused(str(error), client.host) from error
+        except Transient as error:
+            message = f"{refusal}; whether it has moved cannot be asked: {error}"
+            if self._streak.failed(photo.id):
+                why = f"{FAULTS} photos in a row failed, the last: {message}"
+                raise HostDown(why, client.host) from error
+            status, down = error.http_status, Outcome.HOST_DOWN
+            raise Transient(message, outcome=down, http_status=status) from error
+        except Permanent:
+            self._answered(client.host)
+            raise
+        self._answered(client.host)
+        return answer
+
+    def _answered(self, host: str) -> None:
+        self._streak.answered()
+        with self._catalogue.begin() as tx:
+            hosts.calm(tx, host)
+
+    def _key(self, refusal: Permanent) -> str:
+        names = list(self._clients)
+        try:
+            return grant_of_any(self._catalogue, names, 1).host
+        except OutOfPermits as error:
+            with self._catalogue.read() as tx:
+                why = hosts.disabled(tx, names)
+            if why is None:
+                raise PutOff(error.wait_s) from error
+            # No wait helps. The others go on; a job may end with this one left.
+            message = f"{refusal}; whether it has moved cannot be asked: {why}"
+            status, auth = refusal.http_status, Outcome.AUTH
+            raise Transient(message, outcome=auth, http_status=status) from error
+
+    def _other_size(self, info: PhotoInfo, sizes: Sequence[Size]) -> str | None:
+        """Return the URL of the largest small whole size that was not tried, None without one."""
+        known = (self._image_base, info.server, info.flickr_id, info.secret)
+        tried = {image_url(*known, size) for size in SIZES}
         best = None
         for size in sizes:  # ascending
             path = urlsplit(size.source).path
             url = f"{self._image_base}{path}"  # whatever host is named, the image host is asked
-            mine = PurePosixPath(path).name.startswith(f"{flickr_id}_")
+            mine = PurePosixPath(path).name.startswith(f"{info.flickr_id}_")
             small = max(size.width or 0, size.height or 0) <= _SMALL
             whole = size.media == "photo" and "Square" not in size.label
             if mine and small and whole and url not in tried:
                 best = url
         return best
-
-    def _client(self, refusal: Permanent) -> FlickrClient:
-        for name, client in self._clients.items():
-            with self._catalogue.begin() as tx:
-                hosts.register(tx, name, self._calls_per_hour)
-                if hosts.owe(tx, name):
-                    return client
-        message = f"{refusal}; whether it has moved cannot be asked now: no key is open"
-        raise Transient(message, http_status=refusal.http_status)
 
 
 class Download:
@@ -140,12 +192,14 @@ class Download:
         ask_again: AskAgain,
     ) -> None:
         """`ask_again` asks the API about a photo whose image is refused."""
+        give_back_large_blocks()
         self._catalogue = catalogue
         self._client = client
         self._doubt = Doubt()
         self._ask_again = ask_again
         self._store = store
         self.rates = {HOST: images_per_second * 3600}
+        self.aside = ask_again.rates
         self._image_base = image_base
         self._image_size = image_size
 
@@ -153,8 +207,9 @@ class Download:
         """Yield each photo's move or failed try.
 
         What the image host alone says of photos that it refuses is held back until it sends an
-        image again. When it refuses too many in a row it must prove itself on a photo that it
-        served before; if it cannot, `Misconfigured` is raised and none of them has moved.
+        image again. When it refuses too many in a row, or before a page or damaged bytes end a
+        photo, it must prove itself on a photo that it served before; if it cannot, none of them has
+        moved: it rests, or `Misconfigured` is raised.
         """
         held: list[Result] = []
         try:
@@ -162,39 +217,64 @@ class Download:
                 if isinstance(result, Move) and result.reason in _REFUSALS:
                     held.append(result)
                     if self._doubt.refused():
-                        self._ask_a_witness(permits, result)
+                        self._ask_a_witness(permits, _said(result))
                 else:
                     yield result
                 if not self._doubt.refusals:
                     yield from held
                     held.clear()
             if held and self._doubt.refusals >= REFUSALS:  # since others were refused too
-                self._ask_a_witness(permits, held[-1])
-        except (OutOfPermits, Throttled):
-            # A stretch of dead photos must end at any rate.
+                self._ask_a_witness(permits, _said(held[-1]))
+        except PutOff:
+            if held and self._doubt.refusals >= REFUSALS:
+                self._ask_a_witness(permits, _said(held[-1]))
             yield from held
+            raise
+        except (OutOfPermits, Throttled):
+            # A stretch of dead photos must end at any rate, but for those that are in doubt.
+            if self._doubt.refusals < REFUSALS:
+                yield from held
             raise
         yield from held
 
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
+        try:
+            with _FILES.open() as spend:
+                return self._get(permits, photo, spend)
+        except Transient as error:
+            final_after = FINAL_AFTER.get(error.outcome)
+            if photo.flickr_id is not None and final_after is not None:
+                # A page or damaged bytes: of this photo, or of a host that sends that to all.
+                final = photo.tries.get(error.outcome, 0) + 1 >= final_after
+                if self._doubt.refused() or final:
+                    self._ask_a_witness(permits, str(error))
+            raise
+
+    def _get(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> Move:
         news: dict[str, Any] = {}
         try:
-            url, fetched = self._fetch(permits, photo)
+            url, fetched = self._fetch(permits, photo, spend)
         except Permanent as refusal:
             # Secrets change when a photo is replaced or hidden for a while: the URL is dead, the
             # photo may live. The API knows, and its word on a photo that left is better.
-            where = self._ask_again(photo, refusal)
+            try:
+                where = self._ask_again(photo, refusal)
+            except PutOff:
+                self._doubt.refused()
+                raise
             news = {"server": where.server, "secret": where.secret}
             if where.url is None:
-                url, fetched = self._fetch(permits, photo._replace(**news))
+                url, fetched = self._fetch(permits, photo._replace(**news), spend)
             else:
                 permits.owe(HOST)
-                url, fetched = where.url, self._client.fetch(where.url)
-        picture = decode.decode(io.BytesIO(fetched.data))
+                url, fetched = where.url, self._client.fetch(where.url, spend)
+        with _MEASURING:
+            picture = decode.decode(io.BytesIO(fetched.data))
+            moments = from_histogram(decode.crop(picture.image).histogram())
+            looks = perceptual_hash(picture.image)
         if photo.flickr_id is not None:
             self._check_bytes(photo, fetched)
             self._doubt.served()
-        moments = from_histogram(decode.crop(picture.image).histogram())
         key = key_for(fetched.sha256, picture.format)
         self._store.put(fetched.data, key)
         values = {
@@ -202,7 +282,7 @@ class Download:
             "image_url": url,
             "file_key": key,
             "sha256": fetched.sha256,
-            "phash": perceptual_hash(picture.image),
+            "phash": looks,
             "bytes": len(fetched.data),
             "width": picture.width,
             "height": picture.height,
@@ -221,10 +301,15 @@ class Download:
         if back:
             log.error("a stand-in picture", what=what, sha256=fetched.sha256, taken_back=back)
         message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
-        raise Transient(message, outcome=Outcome.PLACEHOLDER)
+        raise Transient(message, outcome=Outcome.STAND_IN)
 
-    def _ask_a_witness(self, permits: Permits, refusal: Result) -> None:
-        """Ask for photos that the host served before; raise `Misconfigured` when it has none."""
+    def _ask_a_witness(self, permits: Permits, said: str) -> None:
+        """Ask for photos that the host served before; `said` is what it says now.
+
+        Raises `Throttled` when it sends none of them whole now, and `Misconfigured` when it refuses
+        them all or there are none, and it has refused too many in a row.
+        """
+        doubt: Transient | None = None
         with self._catalogue.read() as tx:
             known = files.newest_images(tx, _WITNESSES)
         for flickr_id, server, secret in known:
@@ -235,19 +320,22 @@ class Download:
             except Permanent:
                 continue
             except Transient as error:
-                raise Throttled(f"it is in doubt: {error}", host=HOST) from error
+                doubt = error
+                continue
             self._doubt.served()
             return
-        note = refusal.note if isinstance(refusal, Move) else None
-        last = note.message if note is not None else "no answer"
+        if doubt is not None:
+            raise Throttled(f"it is in doubt: {doubt}", host=HOST) from doubt
+        if self._doubt.refusals < REFUSALS:
+            return  # so few are believed
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
         raise Misconfigured(
             f"{message} it served before too, if it ever did; none of them is marked. The last: "
-            f"{last}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy; if these photos are really"
+            f"{said}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy; if these photos are really"
             " gone, set POPQ_FLICKR_KEYS, so that the API can say so."
         )
 
-    def _fetch(self, permits: Permits, photo: WorkPhoto) -> tuple[str, Fetched]:
+    def _fetch(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> tuple[str, Fetched]:
         """Fetch the first rendition that the host has; `Permanent` (gone) when it has none."""
         if photo.flickr_id is None and photo.image_url is not None:
             # A file of a folder: no host, so nobody's budget.
@@ -259,7 +347,7 @@ class Download:
                 # In debt if need be: a photo that began again and again would never end.
                 permits.owe(host)
             try:
-                return url, self._client.fetch(url)
+                return url, self._client.fetch(url, spend)
             except Permanent as error:
                 if error.outcome is not Outcome.GONE:
                     raise
@@ -271,6 +359,11 @@ class Download:
             return [photo.image_url] if photo.image_url else []
         known = (self._image_base, photo.server, photo.flickr_id, photo.secret)
         return [image_url(*known, size) for size in fallback(self._image_size)]
+
+
+def _said(result: Result) -> str:
+    note = result.note if isinstance(result, Move) else None
+    return note.message if note is not None else "no answer"
 
 
 def _columns(moments: Moments) -> dict[str, int]:

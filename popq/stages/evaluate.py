@@ -13,8 +13,8 @@ import numpy as np
 from popq.catalogue import exports, runs
 from popq.catalogue.db import Catalogue, Tx
 from popq.errors import BadInput
-from popq.stages.judge import in_labels_unit
 from popq.stats import metrics
+from popq.stats.figures import in_labels_unit
 
 #: What a table's column of ids and of scores may be called.
 _IDS: Final = ("post_id", "flickr_id")

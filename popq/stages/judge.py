@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,6 @@ from popq.catalogue.db import Tx
 from popq.stats import baselines, verdict
 from popq.stats.baselines import Facts
 from popq.stats.metrics import predictions
-
-#: Objectives whose score is in the label's unit, so that its distance to the label means something.
-IN_LABELS_UNIT: Final = frozenset({"classify", "regress"})
-
-
-def in_labels_unit(config: Mapping[str, Any]) -> bool:
-    """Return whether scores of a run of this configuration are in the label's unit.
-
-    Runs of before there were objectives classify.
-    """
-    return config.get("objective", "classify") in IN_LABELS_UNIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +30,10 @@ class Said:
 
 
 def judge(dataset: Any, members: Sequence[MemberRow], said: Said, *, unit: bool) -> dict[str, Any]:
-    """Return a run's metrics, JSON-able; see `verdict.judge`.
+    """Return a run's metrics, JSON-able: those of `verdict.judge`, and `without_owner`.
 
+    The latter ({judged, training}) counts photos of unknown owners, which `shared_owners` cannot
+    see: each is judged as if it were its owner's only one.
     `said` is of the members of the validation split in their order, `unit` whether scores are in
     the label's unit. Raises `BadInput` when the split is empty or what is said is no prediction.
     """
@@ -60,7 +51,13 @@ def judge(dataset: Any, members: Sequence[MemberRow], said: Said, *, unit: bool)
         unit=unit,
     )
     blind = baselines.all_baselines(train, val, dataset.cuts)
-    return verdict.judge(found, val.owners, blind, shared=np.isin(val.owners, train.owners))
+    judged = verdict.judge(found, val.owners, blind, shared=np.isin(val.owners, train.owners))
+    unknown = (_without_owner(members, split) for split in ("val", "train"))
+    return judged | {"without_owner": dict(zip(("judged", "training"), unknown, strict=True))}
+
+
+def _without_owner(members: Sequence[MemberRow], split: str) -> int:
+    return sum(member.owner is None for member in members if member.split == split)
 
 
 def record(tx: Tx, run: int, photos: Sequence[int], said: Said) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,12 +45,9 @@ End = Callable[[Tx, Any], None]
 class Ledger:
     """Results of one batch that are not settled yet."""
 
-    def __init__(
-        self, catalogue: Catalogue, lease: Lease, pace: Pace, host_names: Sequence[str]
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, lease: Lease, pace: Pace) -> None:
         self.catalogue = catalogue
         self.lease = lease
-        self.hosts = host_names
         self.pace = pace
         self.to_retry = False
         #: Whether the job still runs, as of the last settle: somebody may pause or cancel it.
@@ -60,12 +57,28 @@ class Ledger:
         self._since = time.monotonic()
         # Whoever ends the process settles from a thread of its own.
         self._lock = threading.RLock()
+        #: The hosts that answered since the last settle.
+        self._answered: set[str] = set()
         self._clear()
 
     def _clear(self) -> None:
         self.moves: list[Move] = []
         self.failures: list[Failed] = []
         self.scored: list[Scored] = []
+        self._answered.clear()
+
+    def answered(self, host: str) -> None:
+        """Note that the host answered: its next pause is a short one again."""
+        with self._lock:
+            self._answered.add(host)
+
+    def calm(self, tx: Tx, but: str | None = None) -> None:
+        """Forget earlier pauses of the hosts that answered, `but` for one."""
+        with self._lock:
+            answered = self._answered - {but}
+        # In one order everywhere, so that no two wait for each other.
+        for host in sorted(answered):
+            hosts.calm(tx, host)
 
     def add(self, result: Result, tried: dict[str, int]) -> None:
         """Take up what came of a photo; `tried` are its failed tries before, by outcome."""
@@ -82,7 +95,8 @@ class Ledger:
             self.moves.append(Move(result.photo, state, result.outcome, note=result))
         else:
             self.failures.append(result)
-            self.to_retry = self.to_retry or counted(tried) + 1 < self.pace.max_tries
+            now = tried | {result.outcome: tried.get(result.outcome, 0) + 1}
+            self.to_retry = self.to_retry or counted(now) < self.pace.max_tries
 
     def excuse(self) -> None:
         """Blame the host, not the photos, for the faults that are not settled yet."""
@@ -134,9 +148,7 @@ class Ledger:
             job = batches.settle(
                 tx, lease, moves, failures, tally, lease_s=lease_s, page=self.page, last=last
             )
-            if self.moves:
-                for host in self.hosts:
-                    hosts.calm(tx, host)
+            self.calm(tx)
             if end is not None:
                 end(tx, job)
         self.goes_on = job.state in CLAIMABLE_JOBS

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from popq.catalogue import hosts
 from popq.catalogue.db import Catalogue
+from popq.catalogue.hosts import Grant
 from popq.errors import Misconfigured, PopqError
 
 
@@ -18,6 +19,13 @@ class OutOfPermits(PopqError):
         self.wait_s = wait_s
 
 
+class PutOff(OutOfPermits):
+    """A photo, or what is left of a batch, waits for a host that has no call to give for now.
+
+    Unlike with `OutOfPermits` itself, other photos of the batch are not held up.
+    """
+
+
 class KeyRefused(Misconfigured):
     """The API refuses the key whose row in `hosts` is `host`."""
 
@@ -26,13 +34,36 @@ class KeyRefused(Misconfigured):
         self.host = host
 
 
+def grant_of_any(catalogue: Catalogue, names: Sequence[str], want: int) -> Grant:
+    """Take up to `want` calls from the first of these hosts that has any.
+
+    Raises `OutOfPermits` when none has.
+    """
+    if len(names) > 1:
+        with catalogue.read() as tx:
+            names = hosts.least_asked(tx, names)
+    waits = []
+    for name in names:
+        with catalogue.begin() as tx:
+            granted = hosts.grant(tx, name, want)
+        if granted.permits:
+            return granted
+        waits.append(granted.wait_s)
+    # A key that is disabled has no wait: what counts is when another has calls again.
+    raise OutOfPermits(min(filter(None, waits), default=0.0))
+
+
 class Permits:
-    """Calls that this worker may make, taken from the catalogue in small grants that expire."""
+    """Calls that this worker may make, taken from the catalogue in small grants that expire.
+
+    `asked` is the host that a call was last spent on; whoever hears what came of it clears it.
+    """
 
     def __init__(self, catalogue: Catalogue, names: Sequence[str], size: int) -> None:
         self._catalogue = catalogue
         self._names = names
         self._size = size
+        self.asked = ""
         self._host = ""
         self._left = 0
         self._expires = 0.0
@@ -42,6 +73,7 @@ class Permits:
         if self._left < 1 or time.monotonic() > self._expires:
             self._refill()
         self._left -= 1
+        self.asked = self._host
         return self._host
 
     def owe(self, host: str) -> None:
@@ -51,13 +83,6 @@ class Permits:
                 raise OutOfPermits(hosts.grant(tx, host, 0).wait_s)
 
     def _refill(self) -> None:
-        waits = []
-        for name in self._names:
-            with self._catalogue.begin() as tx:
-                granted = hosts.grant(tx, name, self._size)
-            if granted.permits:
-                self._host, self._left = name, granted.permits
-                self._expires = time.monotonic() + hosts.GRANT_VALID_S
-                return
-            waits.append(granted.wait_s)
-        raise OutOfPermits(min(waits))
+        granted = grant_of_any(self._catalogue, self._names, self._size)
+        self._host, self._left = granted.host, granted.permits
+        self._expires = time.monotonic() + hosts.GRANT_VALID_S

@@ -6,6 +6,7 @@ command again: a row without its file can still be found, a file without its row
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from popq.catalogue import purge as rows
@@ -31,22 +32,34 @@ def look_up(catalogue: Catalogue, *, photo: str | None = None, owner: str | None
     return doomed
 
 
-def purge(catalogue: Catalogue, store: Store, packs: Path, doomed: Doomed, reason: str) -> Doomed:
+def purge(
+    catalogue: Catalogue,
+    store: Store,
+    packs: Path,
+    doomed: Doomed,
+    reason: str,
+    on_progress: Callable[[str, int, int], None],
+) -> Doomed:
     """Purge these photos and return what was taken.
 
     Packs that hold a crop of theirs are deleted with them, here on this machine; a data set's next
-    run builds its pack anew from the photos that are left.
+    run builds its pack anew from the photos that are left. `on_progress` is told of the phase, and
+    of the files that are deleted.
     """
-    _delete(store, packs, doomed)
+    _delete(store, packs, doomed, on_progress)
+    on_progress("purge rows", 0, 0)
     with catalogue.begin() as tx:
         taken = rows.bury(tx, doomed.photos, reason)
-    # What was stored, or frozen into a data set, while we were at it.
-    _delete(store, packs, taken)
+    # What was stored, or frozen into a data set, while we were at it; and what is deleted already.
+    _delete(store, packs, taken, on_progress)
     return taken
 
 
-def _delete(store: Store, packs: Path, doomed: Doomed) -> None:
-    for key in doomed.keys:
+def _delete(
+    store: Store, packs: Path, doomed: Doomed, on_progress: Callable[[str, int, int], None]
+) -> None:
+    for done, key in enumerate(doomed.keys, start=1):
         store.delete(key)
+        on_progress("purge files", done, len(doomed.keys))
     for fingerprint in doomed.fingerprints:
         pack.remove(pack.folder_of(packs, fingerprint))

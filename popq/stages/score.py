@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,12 @@ from popq.catalogue.scores import Scored
 from popq.catalogue.states import PhotoState
 from popq.errors import Outcome, Permanent, Transient
 from popq.images.store import Store
-from popq.learn.model import pick_device, place
-from popq.learn.predict import predict
+from popq.learn.model import pick_device, to_score
+from popq.learn.predict import CHUNK, predict
 from popq.stages.ledger import Result
 from popq.stages.permits import Permits
 from popq.stages.pixels import Pixels
 from popq.stages.predict import open_run
-
-#: Photos decoded and predicted together (12 MB of pixels).
-TOGETHER: Final = 64
 
 
 class Score:
@@ -53,10 +50,10 @@ class Score:
         Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
         """
         self.rates: dict[str, float] = {}
-        self._model, self._card, _, dataset = open_run(catalogue, runs_folder, run_id)
+        model, self._card, _, dataset = open_run(catalogue, runs_folder, run_id)
         self._pixels = Pixels(catalogue, store, packs_folder, dataset)
         self._device = pick_device(device)
-        place(self._model, self._device)
+        self._model = to_score(model, self._device)
         self._store = store
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
@@ -65,12 +62,15 @@ class Score:
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
         rows = self._pixels.rows(photos)
-        batches = self._batches(photos, rows, chunks, refused)
-        for reading in predict(self._model, batches, self._card, self._device):
-            for photo, said in zip(chunks.popleft(), reading.photos(), strict=True):
-                yield Scored(photo.id, *said)
-            while refused:
-                yield refused.popleft()
+        with (
+            closing(self._batches(photos, rows, chunks, refused)) as batches,
+            closing(predict(self._model, batches, self._card, self._device)) as readings,
+        ):
+            for reading in readings:
+                for photo, said in zip(chunks.popleft(), reading.photos(), strict=True):
+                    yield Scored(photo.id, *said)
+                while refused:
+                    yield refused.popleft()
         yield from refused
 
     def _batches(
@@ -79,19 +79,24 @@ class Score:
         rows: Mapping[int, int],
         chunks: deque[list[WorkPhoto]],
         refused: deque[Result],
-    ) -> Iterator[npt.NDArray[np.uint8]]:
+    ) -> Generator[npt.NDArray[np.uint8]]:
         """Yield the pixels of the readable photos, noting in `chunks` whose they are."""
+        size = CHUNK[self._device.type]  # decoded together, as the network sees them
+        parts = [photos[at : at + size] for at in range(0, len(photos), size)]
         with ThreadPoolExecutor(1, thread_name_prefix="decode") as pool:
-            parts = [photos[at : at + TOGETHER] for at in range(0, len(photos), TOGETHER)]
             decoded = deque(pool.submit(self._decode, part, rows) for part in parts[:1])
-            for following in [*parts[1:], None]:
-                if following is not None:
-                    decoded.append(pool.submit(self._decode, following, rows))
-                readable, pixels, bad = decoded.popleft().result()
-                refused.extend(bad)
-                if readable:
-                    chunks.append(readable)
-                    yield np.stack(pixels)
+            try:
+                for following in [*parts[1:], None]:
+                    if following is not None:
+                        decoded.append(pool.submit(self._decode, following, rows))
+                    readable, pixels, bad = decoded.popleft().result()
+                    refused.extend(bad)
+                    if readable:
+                        chunks.append(readable)
+                        yield np.stack(pixels)
+            finally:
+                for future in decoded:
+                    future.cancel()
 
     def _decode(
         self, photos: Sequence[WorkPhoto], rows: Mapping[int, int]

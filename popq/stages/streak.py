@@ -19,7 +19,14 @@ FAULTS: Final = 8
 
 
 class HostDown(PopqError):
-    """The host failed for photo after photo; nobody's fault, and it may pass."""
+    """The host failed for photo after photo; nobody's fault, and it may pass.
+
+    `host` is the name of its row in `hosts`; None for those that the stage spends its calls on.
+    """
+
+    def __init__(self, message: str, host: str | None = None) -> None:
+        super().__init__(message)
+        self.host = host
 
 
 class Streak:

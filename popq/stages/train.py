@@ -17,8 +17,7 @@ import structlog
 
 from popq.catalogue import datasets, pairs, runs
 from popq.catalogue.datasets import MemberRow
-from popq.catalogue.db import Catalogue, Tx
-from popq.catalogue.states import RunState
+from popq.catalogue.db import Catalogue
 from popq.errors import (
     BadInput,
     LeaseLost,
@@ -31,9 +30,9 @@ from popq.errors import (
 from popq.images import pack
 from popq.images.store import Store
 from popq.learn import engine, loop, trackers
-from popq.learn.config import Config, configure
-from popq.learn.data import Data, Labels, Pairs
-from popq.learn.model import pick_device, place
+from popq.learn.config import Config
+from popq.learn.data import Data, Labels, Pairs, check_spread
+from popq.learn.model import pick_device, to_score
 from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
 from popq.learn.resume import EpochReport
@@ -41,6 +40,7 @@ from popq.learn.ticker import Halt, Progress
 from popq.stages import judge as judging
 from popq.stages import provenance
 from popq.stages.heartbeat import Heartbeat
+from popq.stats.figures import in_labels_unit
 
 log = structlog.get_logger()
 
@@ -100,41 +100,6 @@ def agreed(device: str, ask: Callable[[], Value]) -> Value:
     return told
 
 
-def create_run(
-    catalogue: Catalogue, dataset: str, preset: str, *, tracker: str | None = None, **options: Any
-) -> int:
-    """Make a queued run, or take up an unfinished one that was asked to do exactly the same.
-
-    `options` are fields of the trainer's configuration; `tracker` is told of its epochs. Raises
-    `BadInput` for what it cannot do, `Misconfigured` for a tracker that is not installed.
-    """
-    if tracker is not None:
-        trackers.check(tracker)
-    with catalogue.begin() as tx:
-        row, config = _asked(tx, dataset, preset, options)
-        same = runs.find_same(tx, row.id, config)
-        if same is not None and same.state != RunState.DONE:
-            runs.requeue(tx, same.id, tracker)
-            return int(same.id)
-        return runs.create(tx, row.id, config, config["seed"], tracker)
-
-
-def find_done(catalogue: Catalogue, dataset: str, preset: str, **options: Any) -> int | None:
-    """Return a run that has done exactly this already; None when there is none."""
-    with catalogue.read() as tx:
-        row, config = _asked(tx, dataset, preset, options)
-        same = runs.find_same(tx, row.id, config)
-    return int(same.id) if same is not None and same.state == RunState.DONE else None
-
-
-def _asked(
-    tx: Tx, dataset: str, preset: str, options: dict[str, Any]
-) -> tuple[Any, dict[str, Any]]:
-    row = datasets.get(tx, dataset)
-    training = sum(n for split, _, n in datasets.counts(tx, row.id) if split == "train")
-    return row, configure(preset, training, outputs=row.tiers, **options).to_json()
-
-
 def train(
     catalogue: Catalogue,
     run: int,
@@ -147,7 +112,8 @@ def train(
 
     Returns False when another worker has it or it is over. Goes on from the last checkpoint.
     Raises `Stopped` when `stop` is set or the run was asked to, and what ended the run otherwise
-    (its row says so): `stopped` by what a person can mend, `failed` by anything else.
+    (its row says so): `stopped` by what a person can mend, `failed` by anything else, and `queued`
+    by a service that is down.
 
     Of several processes only the first is known to the catalogue; the others compute with it.
     """
@@ -223,18 +189,19 @@ def _work(
     except LeaseLost as error:
         log.warning("run lost", why=str(error))
         return False
-    except ServiceDown:
-        # No fault of the run's: it goes on from its checkpoint when its lease has run out.
-        raise
-    except Misconfigured as error:
-        # A full disk, weights out of reach: once that is mended it goes on where it was.
-        with catalogue.begin() as tx:
-            runs.stop(tx, run, term, str(error))
+    except ServiceDown as error:
+        # No fault of the run's: it waits, and goes on from its checkpoint when somebody takes it.
+        # If it is the database that is away, that is when its lease has run out.
+        with contextlib.suppress(ServiceDown, LeaseLost), catalogue.begin() as tx:
+            runs.hand_back(tx, run, term, str(error))
         raise
     except Exception as error:
-        # Also what nobody foresaw (memory, say): a run is never left "running".
+        # A full disk, weights out of reach: once that is mended it goes on where it was. The same
+        # numbers diverge again. What nobody foresaw fails: a run is never left "running".
+        goes_on = isinstance(error, PopqError) and not isinstance(error, loop.Diverged)
+        why = str(error) or type(error).__name__
         with catalogue.begin() as tx:
-            runs.fail(tx, run, term, str(error) or type(error).__name__)
+            runs.stop(tx, run, term, why) if goes_on else runs.fail(tx, run, term, why)
         raise
     log.info("run done")
     return True
@@ -263,6 +230,8 @@ class _Trainer:
         with self.catalogue.begin() as tx:
             runs.note(tx, self.run, self.term, folder=folder.name, versions=versions)
         config = Config.from_json(row.config)
+        # Before pairs are counted, of which equal labels have none, and before the pack is built.
+        check_spread(np.array([one.label for one in members if one.split == "train"]))
         found = _pairs(self.catalogue, dataset, members, config)
         several = team(self.where.device)
         packed = self._pack(dataset, members)
@@ -283,7 +252,7 @@ class _Trainer:
                 together=several,
             )
         said, sha256 = self._predictions(folder, data)
-        unit = judging.in_labels_unit(row.config)
+        unit = in_labels_unit(row.config)
         judged = judging.judge(dataset, members, said, unit=unit)
         with self.catalogue.begin() as tx:
             judging.record(tx, self.run, [members[row].photo_id for row in data.val], said)
@@ -330,9 +299,6 @@ class _Trainer:
 
     def _pack(self, dataset: Any, members: list[MemberRow]) -> pack.Pack:
         folder = pack.folder_of(self.where.packs, dataset.fingerprint)
-        there = pack.open_pack(folder, dataset.fingerprint, len(members))
-        if there is not None:
-            return there
         try:
             return pack.build(
                 folder,
@@ -351,7 +317,7 @@ class _Trainer:
         """Return what the best epoch says of the validation split, and its weights' sha256."""
         model, card = load(folder, "best")
         device = pick_device(self.where.device)
-        place(model, device)
+        model = to_score(model, device)
         chunks = np.array_split(data.val, max(1, len(data.val) // 256))
         found: list[Reading] = []
         for reading in predict(model, (data.pixels[rows] for rows in chunks), card, device):

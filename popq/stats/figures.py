@@ -6,8 +6,20 @@ fewer keys; what is there is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+#: Objectives whose score is in the label's unit, so that its distance to the label means something.
+IN_LABELS_UNIT: Final = frozenset({"classify", "regress"})
+
+
+def in_labels_unit(config: Mapping[str, Any]) -> bool:
+    """Return whether scores of a run of this configuration are in the label's unit.
+
+    Runs of before there were objectives classify.
+    """
+    return config.get("objective", "classify") in IN_LABELS_UNIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,14 @@ def warnings(judged: dict[str, Any]) -> list[str]:
             f"The split leaks: {shared['photos']:,} of {judged['n']:,} judged photos belong to"
             f" {shared['owners']:,} owners whose other photos the network was trained on, so it"
             " looks better than it is on new owners; a data set with --split owner does not leak."
+        )
+    unknown = judged.get("without_owner", {"judged": 0, "training": 0})
+    if any(unknown.values()):
+        found.append(
+            f"The owners of {unknown['judged']:,} of {judged['n']:,} judged photos and of"
+            f" {unknown['training']:,} training photos are unknown: photos of one owner may stand"
+            " on both sides of the split, so the network may look better than it is on new owners,"
+            " and the intervals may be too narrow."
         )
     if judged.get("owners", FEW_OWNERS) < FEW_OWNERS:
         photos = f"{judged['n']:,} photos of {judged['owners']:,} owners"

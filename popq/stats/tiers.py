@@ -26,10 +26,8 @@ def fit_cuts(labels: npt.NDArray[np.float64], tiers: int) -> tuple[float, ...]:
     if tiers < _FEWEST_TIERS:
         raise BadInput(f"{tiers} tiers; at least {_FEWEST_TIERS} are needed")
     _check_finite(labels)
+    _check_distinct(labels, tiers)
     values, counts = np.unique(labels, return_counts=True)
-    if len(values) < tiers:
-        message = f"{len(labels):,} labels with {len(values)} distinct values make no {tiers} tiers"
-        raise BadInput(f"{message}; ask for fewer tiers or give more labels")
     # below[j] labels lie under values[j + 1]; integers throughout, so that ties are exact.
     below = np.cumsum(counts)[:-1]
     places = [int(np.argmin(np.abs(below * tiers - k * len(labels)))) for k in range(1, tiers)]
@@ -55,14 +53,15 @@ def by_rank(labels: npt.NDArray[np.float64], tiers: int) -> npt.NDArray[np.int64
     """Return tiers 1..K of equal size by rank, and 0 for the leftovers, which are the highest.
 
     Of equal labels (n,) the first is the lower, so equal labels may stand in different tiers:
-    what the seed of 2021 did. Raises `BadInput` as `fit_cuts` does for few labels.
+    what the seed of 2021 did. Raises `BadInput` as `fit_cuts` does for fewer distinct labels than
+    tiers, the leftovers not counted.
     """
     _check_finite(labels)
+    _check_distinct(labels, tiers)
     size = len(labels) // tiers
-    if size == 0:
-        raise BadInput(f"{len(labels):,} labels make no {tiers} tiers; give more labels")
     found = np.zeros(len(labels), dtype=np.int64)
     order = np.argsort(labels, kind="stable")[: size * tiers]
+    _check_distinct(labels[order], tiers)  # what told the tiers apart may have been left over
     found[order] = np.arange(size * tiers) // size + 1
     return found
 
@@ -79,6 +78,13 @@ def checked_cuts(cuts: Sequence[float]) -> tuple[float, ...]:
 def tie_counts(labels: npt.NDArray[np.float64], cuts: Sequence[float]) -> tuple[int, ...]:
     """Return for each cut how many labels (n,) equal it: how much the cut's side decides."""
     return tuple(int(np.count_nonzero(labels == cut)) for cut in cuts)
+
+
+def _check_distinct(labels: npt.NDArray[np.float64], tiers: int) -> None:
+    distinct = len(np.unique(labels))
+    if distinct < tiers:
+        message = f"{len(labels):,} labels with {distinct} distinct values make no {tiers} tiers"
+        raise BadInput(f"{message}; ask for fewer tiers or give more labels")
 
 
 def _check_finite(labels: npt.NDArray[np.float64]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from popq.catalogue import batches, claims, datasets, jobs, runs
+from popq.catalogue import batches, claims, datasets, enqueuing, runs
 from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Catalogue, bulk_insert, db_now
 from popq.catalogue.models import Base, Member, Photo, PhotoMoments
@@ -81,18 +82,41 @@ class Scene:
     def _next_flickr_id(self) -> int:
         return self.scalar("SELECT coalesce(max(flickr_id), 52000000000) + 1 FROM photos")
 
-    def enqueue(self, stage: str = "resolve", *, size: int = 10, **options: Any) -> jobs.Enqueued:
+    def enqueue(
+        self, stage: str = "resolve", *, size: int = 10, **options: Any
+    ) -> enqueuing.Enqueued:
         with self.catalogue.begin() as tx:
-            return jobs.enqueue(tx, stage, size=size, **options)
+            return enqueuing.enqueue(tx, stage, size=size, **options)
 
-    def claim(self, job: int, worker: str = "w1", lease_s: float = LEASE_S) -> Lease | None:
+    def claim(
+        self,
+        job: int,
+        worker: str = "w1",
+        lease_s: float = LEASE_S,
+        *,
+        behind: int | None = None,
+    ) -> Lease | None:
         """Claim a batch as the engine does."""
         with self.catalogue.single() as tx:
-            lease = claims.claim_sound(tx, job, worker, lease_s)
+            lease = claims.claim_sound(tx, job, worker, lease_s, behind=behind)
         if lease is not None:
             return lease
         with self.catalogue.begin() as tx:
             return claims.claim(tx, job, worker, lease_s)
+
+    def many_batches(self) -> int:
+        """Make a job of 3,000 batches, 2,000 of them done, and tell the planner; return it."""
+        self.photos(1)
+        job = self.enqueue().job
+        many = (
+            "INSERT INTO batches (job_id, lo, hi, photos, state, due, worker)"
+            " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+            " SELECT :job, i, i, 1, CASE WHEN i <= 2000 THEN 'done' ELSE 'ready' END,"
+            " CASE WHEN i <= 2000 THEN 0 ELSE 9e9 END, NULL FROM n"
+        )
+        self.do(many, job=job)
+        self.do("ANALYZE")
+        return job
 
     def work(self, lease: Lease, max_tries: int | None = 4) -> list[int]:
         with self.catalogue.read() as tx:
@@ -212,3 +236,39 @@ def at_once(*steps: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(steps)) as pool:
         return [future.result() for future in [pool.submit(body, step) for step in steps]]
+
+
+def plan(catalogue, statement, **given) -> str:
+    """Return the database's plan of a statement of ours; it is carried out, and taken back."""
+    with catalogue.begin() as tx:
+        compiled = statement.compile(dialect=tx.dialect)
+        state = compiled.construct_expanded_state(compiled.params | given)
+        explain = "EXPLAIN QUERY PLAN" if catalogue.is_sqlite else "EXPLAIN (ANALYZE, COSTS OFF)"
+        values = state.positional_parameters if compiled.positional else state.parameters
+        rows = tx.exec_driver_sql(f"{explain} {state.statement}", values)
+        found = "\n".join(str(row[-1]) for row in rows)
+        tx.rollback()
+    return found
+
+
+def ranges(scene, job, *, only_open=True):
+    where = "AND state <> 'done'" if only_open else ""
+    return scene.rows(
+        "SELECT lo, hi, photos - moved - exited FROM batches"
+        f" WHERE job_id = :j {where} ORDER BY lo",
+        j=job,
+    )
+
+
+def assert_covers_once(scene, job, photos):
+    """Every photo lies in one open range, ranges do not overlap, and their counts are right."""
+    found = ranges(scene, job)
+    for (_, hi, _), (lo, _, _) in itertools.pairwise(found):
+        assert hi < lo, found
+    for photo in photos:
+        assert sum(lo <= photo <= hi for lo, hi, _ in found) == 1
+    assert sum(count for _, _, count in found) == len(photos)
+
+
+def leases_of(scene, job):
+    return list(iter(lambda: scene.claim(job), None))

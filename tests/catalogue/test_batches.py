@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from catalogue.scene import LEASE_S, Scene, at_once, resolved, stored
+from catalogue.scene import LEASE_S, Scene, at_once, plan, resolved, stored
 
 from popq.catalogue import batches, claims, jobs, steps
 from popq.catalogue.batches import Failed, Move, Tally
@@ -292,31 +290,46 @@ def test_a_photo_stored_anew_has_the_sums_of_its_new_file(scene):
     assert scene.scalar("SELECT count(*) FROM moments WHERE sum_r <> 1") == 1
 
 
-def plan(catalogue, statement, **given) -> str:
-    """Return the database's plan of a statement of ours; it is carried out, and taken back."""
-    with catalogue.begin() as tx:
-        compiled = statement.compile(dialect=tx.dialect)
-        state = compiled.construct_expanded_state(compiled.params | given)
-        explain = "EXPLAIN QUERY PLAN" if catalogue.is_sqlite else "EXPLAIN (ANALYZE, COSTS OFF)"
-        values = state.positional_parameters if compiled.positional else state.parameters
-        rows = tx.exec_driver_sql(f"{explain} {state.statement}", values)
-        found = "\n".join(str(row[-1]) for row in rows)
-        tx.rollback()
-    return found
+def test_a_worker_goes_on_behind_its_last_batch_and_then_takes_the_first_that_is_due(scene):
+    photos = scene.photos(5)
+    job = scene.enqueue(size=1).job
+    first, second, third, fourth, last = (scene.claim(job) for _ in photos)
+    for lease in (first, third, last):
+        scene.hand_back(lease)
+    assert scene.claim(job, behind=second.batch).lo == third.lo
+    assert scene.claim(job, behind=third.batch).lo == last.lo  # the fourth is held
+    assert scene.claim(job, behind=last.batch).lo == first.lo
+    assert scene.claim(job, behind=first.batch) is None
+    scene.expire(fourth)
+    assert scene.claim(job, behind=last.batch).lo == fourth.lo
+
+
+def test_behind_its_last_batch_a_worker_passes_over_what_must_be_halved_or_waits(scene):
+    photos = scene.photos(4)
+    job = scene.enqueue(size=1).job
+    start = scene.claim(job)
+    dead = "UPDATE batches SET state = 'leased', worker = 'dead', expiries = 2, due = 0"
+    scene.do(f"{dead} WHERE lo = :p", p=photos[1])
+    scene.do("UPDATE batches SET due = due + 600 WHERE lo = :p", p=photos[2])
+    assert scene.claim(job, behind=start.batch).lo == photos[3]
+
+
+def test_what_lies_behind_is_found_by_its_ids_alone(scene):
+    job = scene.many_batches()
+    given = {"job": job, "worker": "w1", "lease_s": LEASE_S, "behind": 10}
+    found = plan(scene.catalogue, claims.take(near=True), **given)
+    if scene.catalogue.is_sqlite:
+        assert "INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in found, found
+        assert "TEMP B-TREE" not in found
+    else:
+        assert "id >=" in found.partition("pk_batches on batches")[2].partition("\n")[2], found
+        assert "Seq Scan on batches" not in found
+        assert "Sort" not in found
 
 
 @pytest.mark.parametrize("sound", [True, False])
 def test_a_claim_reads_the_front_of_the_partial_index_only(scene, sound):
-    scene.photos(1)
-    job = scene.enqueue().job
-    many = (
-        "INSERT INTO batches (job_id, lo, hi, photos, state, due, worker)"
-        " WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
-        " SELECT :job, i, i, 1, CASE WHEN i <= 2000 THEN 'done' ELSE 'ready' END,"
-        " CASE WHEN i <= 2000 THEN 0 ELSE 9e9 END, NULL FROM n"
-    )
-    scene.do(many, job=job)
-    scene.do("ANALYZE")
+    job = scene.many_batches()
     found = plan(scene.catalogue, claims.take(sound=sound), job=job, worker="w1", lease_s=LEASE_S)
     assert "ix_batches_open" in found, found
     if scene.catalogue.is_sqlite:
@@ -340,9 +353,9 @@ def test_a_settle_reads_and_writes_its_own_photos_only(postgres):
     scene.do("ANALYZE")
     mine = list(range(1001, 1251))
     locked = plan(postgres, steps.lock_many(PhotoState.LISTED), ids=mine)
-    rows = json.dumps([{"id": photo, "image_url": f"https://x/{photo}.jpg"} for photo in mine])
+    urls = [f"https://x/{photo}.jpg" for photo in mine]
     move = steps.move_many(PhotoState.LISTED, (PhotoState.RESOLVED, None), ("image_url",))
-    written = plan(postgres, move, rows=rows)
+    written = plan(postgres, move, b_id=mine, b_image_url=urls)
     for found in (locked, written):
         assert "pk_photos" in found, found
         assert "Seq Scan" not in found, found

@@ -80,7 +80,10 @@ def test_a_server_that_does_not_answer_is_down():
     catalogue = Catalogue("postgresql+psycopg://popq@127.0.0.1:1/popq?connect_timeout=2")
     assert catalogue.exists()
     assert catalogue.path is None
-    with pytest.raises(ServiceDown, match=r"does not answer(?s:.*)popq doctor"), catalogue.read():
+    with (
+        pytest.raises(ServiceDown, match=r"does not answer(?s:.*)correct POPQ_DATABASE_URL"),
+        catalogue.read(),
+    ):
         pass
     catalogue.close()
 
@@ -198,7 +201,7 @@ def test_a_connection_that_is_cut_is_told_and_the_next_one_works(postgres, use):
     scene = Scene(postgres)
     (photo,) = scene.photos(1)
     values = [(photo, "text", "{}")]
-    told = pytest.raises(ServiceDown, match=r"does not answer(?s:.*)popq doctor")
+    told = pytest.raises(ServiceDown, match=r"does not answer(?s:.*)correct POPQ_DATABASE_URL")
     with told, postgres.begin() as tx:
         tx.execute(text("UPDATE photos SET views = 1"))
         cut_off(scene, tx)

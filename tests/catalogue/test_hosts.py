@@ -95,6 +95,17 @@ def test_the_wait_that_is_told_ends_with_half_a_burst(key):
     assert grant(key, 100).permits >= 5
 
 
+def test_the_host_that_was_left_alone_longest_is_asked_first(key):
+    names = ["flickr:1", "flickr:2", "flickr:3"]
+    with key.catalogue.begin() as tx:
+        for name in names[1:]:
+            hosts.register(tx, name, 3600.0)
+        assert hosts.least_asked(tx, names) == names
+        hosts.grant(tx, "flickr:1", 2)
+        hosts.grant(tx, "flickr:2", 1)
+        assert hosts.least_asked(tx, names) == ["flickr:3", "flickr:2", "flickr:1"]
+
+
 def test_grants_at_the_same_moment_share_one_budget(key):
     found = at_once(*[lambda: grant(key, 100).permits] * 6)
     assert sum(found) <= 10 + SLACK_S

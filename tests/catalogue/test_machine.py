@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from popq.catalogue import batches, jobs, orders
+from popq.catalogue import batches, enqueuing, jobs, orders
 from popq.catalogue.batches import Failed
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput, LeaseLost, Outcome
@@ -44,6 +44,7 @@ class History(RuleBasedStateMachine):
     @initialize()
     def start(self):
         self.scene = Scene(self.make())
+        self.reached = {}  # the batch of each job that was claimed last
         self.held = []  # every lease ever claimed and not ended: of live, frozen and dead workers
         self.loaded = {}  # lease to the photos that its worker saw
         self.terms = {}  # batch to its highest term
@@ -98,7 +99,7 @@ class History(RuleBasedStateMachine):
     def foresee(self, stage, ask):
         before = self.scene.everything()
         with self.scene.catalogue.read() as tx:
-            found, cut = jobs.preview(tx, stage, **ask)
+            found, cut = enqueuing.preview(tx, stage, **ask)
         assert self.scene.everything() == before
         assert (sum(photos for _, photos in cut), len(cut)) == (found.photos, found.batches)
         return found
@@ -179,7 +180,10 @@ class History(RuleBasedStateMachine):
         self.claim_of(job, state)
 
     def claim_of(self, job, state):
-        lease = self.scene.claim(job, worker=f"w{next(self.numbers)}")
+        behind = self.reached.pop(job, None)
+        lease = self.scene.claim(job, worker=f"w{next(self.numbers)}", behind=behind)
+        if lease is not None:
+            self.reached[job] = lease.batch
         if lease is not None:
             assert state in {"queued", "running"}
             assert lease.term == self.terms.get(lease.batch, 0) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from alembic import command
@@ -12,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from catalogue.scene import Scene
+from servers import postgres_url
 from sqlalchemy import create_engine, inspect, text
 
 from popq.catalogue import migrate, overview, queries
@@ -21,7 +23,7 @@ from popq.catalogue.version import migrations_folder, refuse_strangers
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0009"
+HEAD = "0010"
 
 
 @pytest.fixture
@@ -74,6 +76,7 @@ def _shape(tx):
         for column in inspector.get_columns(name):
             default = (column["default"] or "").strip("()").replace(" ", "")
             shape.add((name, column["name"], column["nullable"], default))
+        shape.add((name, "key", *inspector.get_pk_constraint(name)["constrained_columns"]))
         for key in inspector.get_foreign_keys(name):
             shape.add((name, "foreign key", key["name"], str(key["options"])))
     indexes = text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
@@ -136,6 +139,46 @@ def test_an_upgrade_does_not_wait_for_ever_for_another(postgres):
     assert migrate.upgrade(postgres) == HEAD
 
 
+@pytest.fixture
+def older():
+    """A catalogue on PostgreSQL as the last version of popq but one left it."""
+    with postgres_url() as url, closing(Catalogue(url)) as catalogue:
+        upgrade_to(catalogue, "0009")
+        yield catalogue
+
+
+def test_an_upgrade_does_not_wait_for_ever_for_a_table(older):
+    with older.begin() as other:
+        other.execute(text("LOCK TABLE scores IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(ServiceDown, match=r"Others hold what this needs.*try again"):
+            migrate.upgrade(older, wait_s=0.05)
+    assert migrate.versions(older)[0] == "0009"
+    assert migrate.upgrade(older) == "0009"
+
+
+#: A trigger that notes what is in force when a migration is written down as done.
+NOTE = """
+CREATE SCHEMA noted;
+CREATE TABLE noted.settings AS SELECT '' AS statement_timeout, '' AS lock_timeout LIMIT 0;
+CREATE FUNCTION noted.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO noted.settings
+  VALUES (current_setting('statement_timeout'), current_setting('lock_timeout'));
+  RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER UPDATE ON alembic_version FOR EACH ROW EXECUTE FUNCTION noted.note();
+"""
+
+
+def test_an_upgrade_has_time_limits_of_its_own_and_leaves_the_sessions_alone(older):
+    with older.begin() as tx:
+        tx.exec_driver_sql(NOTE)
+    migrate.upgrade(older, wait_s=7.0)
+    noted = Scene(older).rows("SELECT DISTINCT * FROM noted.settings")
+    assert noted == [(migrate.STATEMENT_TIMEOUT, "7s")]
+    now = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    assert Scene(older).rows(now) == [("1h", "10min")]
+
+
 def test_a_newer_catalogue_is_refused_and_left_alone(bare):
     migrate.upgrade(bare)
     scene = Scene(bare)
@@ -196,6 +239,25 @@ def test_the_rows_of_an_older_catalogue_are_there_after_an_upgrade(bare, revisio
         assert queries.photos_by_state(tx)["listed"] == 1
 
 
+def test_scores_outlive_the_change_of_their_key(bare):
+    upgrade_to(bare, "0009")
+    scene = Scene(bare)
+    photos = scene.photos(3, "stored")
+    run = scene.run(done=True)
+    row = "INSERT INTO scores (run_id, photo_id, score, tier, probabilities, job_id, code)"
+    for photo in photos:
+        scene.do(
+            f"{row} VALUES (:run, :photo, :photo, 2, '[0.25, 0.75]', 7, 'c')", run=run, photo=photo
+        )
+    columns = "SELECT run_id, photo_id, score, tier, scored_at, job_id, code FROM scores"
+    before = sorted(scene.rows(columns), key=repr)
+    migrate.upgrade(bare)
+    assert sorted(scene.rows(columns), key=repr) == before
+    assert len(scene.rows("SELECT * FROM scored_photos WHERE run_id = :run", run=run)) == 3
+    scene.do("DELETE FROM photos WHERE id = :photo", photo=photos[0])
+    assert scene.scalar("SELECT count(*) FROM scores") == 2
+
+
 @pytest.mark.parametrize("alembic", [False, True], ids=["tables", "an Alembic of its own"])
 def test_another_programs_database_is_refused_and_left_alone(bare, alembic):
     engine = create_engine(bare.url)
@@ -211,6 +273,22 @@ def test_another_programs_database_is_refused_and_left_alone(bare, alembic):
             use(bare)
     assert before == (bare.path.read_bytes() if bare.path else None)
     assert Scene(bare).scalar("SELECT count(*) FROM notes") == 0
+
+
+def test_tables_of_an_extension_or_of_another_schema_are_no_other_programs():
+    """PostGIS, say, puts a table of its own where new tables go."""
+    with postgres_url() as url, closing(Catalogue(url)) as catalogue:
+        with catalogue.begin() as tx:
+            tx.execute(text("CREATE TABLE spatial_ref_sys (srid INTEGER PRIMARY KEY)"))
+            tx.execute(text("CREATE SCHEMA notes"))
+            tx.execute(text("CREATE TABLE notes.notes (text TEXT)"))
+        with pytest.raises(Misconfigured, match="another program's tables"):
+            refuse_strangers(catalogue)
+        with catalogue.begin() as tx:
+            tx.execute(text("ALTER EXTENSION plpgsql ADD TABLE spatial_ref_sys"))
+        refuse_strangers(catalogue)
+        migrate.upgrade(catalogue)
+        assert migrate.versions(catalogue) == (HEAD, HEAD)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path):

@@ -7,7 +7,7 @@ from catalogue.scene import gone, stored, tally
 
 from popq.catalogue import batches, recheck
 from popq.catalogue.batches import Failed, Move
-from popq.catalogue.states import PhotoState
+from popq.catalogue.states import PhotoState, exit_for
 from popq.errors import Outcome
 
 DAY = 86400.0
@@ -24,8 +24,7 @@ def take(scene, older_than_s=DAY, reason=None, limit=None):
 
 def left(photo, outcome):
     note = Failed(photo, outcome, "said so", 404)
-    state = PhotoState.REJECTED if outcome is Outcome.VIDEO else PhotoState.GONE
-    return Move(photo, state, outcome, note=note)
+    return Move(photo, exit_for(Outcome(outcome)), outcome, note=note)
 
 
 def age(scene, *photos):
@@ -80,6 +79,16 @@ def test_a_reason_and_a_limit_narrow_it(scene, reason, limit, expected):
     counted, back = take(scene, reason=reason, limit=limit)
     assert back == [ids[n] for n in expected]
     assert sum(counted.values()) == len(expected)
+
+
+def test_corrupt_photos_come_back_when_asked_for(scene):
+    corrupt, video, vanished = scene.photos(3)
+    moves = [left(corrupt, "corrupt"), left(video, "video"), left(vanished, "gone")]
+    leave(scene, moves)
+    age(scene, corrupt, video, vanished)
+    assert take(scene, reason="video") == ({}, [])
+    assert take(scene, reason="corrupt") == ({"corrupt": 1}, [corrupt])
+    assert scene.states() == {corrupt: "listed", video: "rejected", vanished: "gone"}
 
 
 def test_a_photo_without_a_note_is_due_and_a_file_is_never(scene):

@@ -104,12 +104,12 @@ def test_a_renewed_run_is_kept(trainer):
     assert trainer.claim("other") is None
 
 
-def test_a_run_that_keeps_killing_its_worker_fails_and_says_so(trainer):
+def test_a_run_that_keeps_killing_its_worker_is_stopped_and_says_so(trainer):
     for expiries in range(runs.MAX_EXPIRIES):
         assert trainer.claim() == expiries + 1
         trainer.expire()
     assert trainer.claim() is None
-    assert trainer.get().state == "failed"
+    assert trainer.get().state == "stopped"
     assert "died 5 times" in trainer.get().message
     assert not trainer.claimable()
 

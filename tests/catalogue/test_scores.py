@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from catalogue.scene import at_once
 
-from popq.catalogue import jobs, scores
+from popq.catalogue import enqueuing, scores
 from popq.catalogue.scores import Origin, Scored
 from popq.errors import BadInput
 
@@ -79,8 +79,8 @@ def test_scoring_all_again_ends_and_each_score_is_written_once_more(scene, run):
 
     def all_again(**more):
         with scene.catalogue.begin() as tx:
-            only = jobs.again(tx, run, more)
-            return jobs.enqueue(tx, "score", size=2, run_id=run, only=only)
+            only = enqueuing.again(tx, run, more)
+            return enqueuing.enqueue(tx, "score", size=2, run_id=run, only=only)
 
     job = all_again()
     assert (job.photos, job.batches) == (5, 3)

@@ -22,7 +22,7 @@ from houses import house, jpeg, small_world
 from sqlalchemy.exc import DBAPIError
 
 from popq import api
-from popq.catalogue import jobs
+from popq.catalogue import enqueuing
 from popq.errors import PopqError
 from popq.flickr.fake.faults import Fault, Faults, Host
 from popq.flickr.fake.world import Fate
@@ -193,7 +193,7 @@ class Fleet:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         if done.returncode:
@@ -217,9 +217,10 @@ class Fleet:
         if self.kills >= at_most:
             return
         with contextlib.suppress(PopqError):
+            if self.busy():
+                time.sleep(self.random.uniform(0.3, 1.3))
             busy = self.busy()
             if busy:
-                time.sleep(self.random.uniform(0.3, 1.3))
                 self.random.choice(busy).kill()
                 self.kills += 1
                 self.losses += self.threads
@@ -259,7 +260,7 @@ class Fleet:
             self.popq(f"enqueue-{stage}")
             return
         with self.home.rooms.catalogue.begin() as tx:
-            jobs.enqueue(tx, stage, size=size, requested_by="chaos")
+            enqueuing.enqueue(tx, stage, size=size, requested_by="chaos")
 
     def resolve_here(self):
         """Resolve all photos in this process."""
@@ -326,7 +327,8 @@ class Fleet:
         again = asked_again(calls, asked(self.home))
         lost = self.log().count("lease lost")
         # Who loses a lease to another goes on until its next settle, so both take a window.
-        bound = (self.losses + 2 * lost) * UNSETTLED
+        # And before a corrupt photo ends, one that was served before is asked for: the newest then.
+        bound = (self.losses + 2 * lost) * UNSETTLED + FATES.count(Fate.CORRUPT)
         if again > bound:
             lines.append(
                 f"{again} photos were asked for again: more than {bound}, by {self.losses} threads"

@@ -38,6 +38,11 @@ def outcome(home):
             "SELECT flickr_id, outcome, count(*) FROM failures JOIN photos ON photos.id = photo_id"
             " GROUP BY flickr_id, outcome"
         ),
+        # Each run's; which job wrote one is not compared.
+        "scores": home.sql(
+            "SELECT run_id, flickr_id, tier, score, CAST(probabilities AS text)"
+            " FROM scores JOIN photos ON photos.id = photo_id"
+        ),
         "open": home.sql(
             "SELECT stage, state FROM jobs WHERE state NOT IN ('done', 'cancelled') UNION ALL"
             " SELECT 'batch', state FROM batches WHERE state <> 'done'"

@@ -47,14 +47,18 @@ def test_doubled_messages_change_nothing_and_do_not_multiply(
         live = []
 
         def look():
-            """Note how many doorbells wait in the queue or are being answered."""
-            running = app.control.inspect(timeout=0.3).active() or {}
-            live.append(redis.llen("io") + sum(map(len, running.values())))
+            """Note how many doorbells wait, in the queue or at a worker, or are being answered."""
+            ask = app.control.inspect(timeout=5, limit=workers)
+            held = [ask.reserved() or {}, ask.active() or {}]
+            if all(len(answers) == workers for answers in held):
+                bells = sum(len(bells) for answers in held for bells in answers.values())
+                live.append(redis.llen("io") + bells)
 
         with fleet_over(
             tmp_path, photos, threads=threads, database_url=postgres, broker_url=doubling
         ) as fleet:
             fleet.start(workers)
+            fleet.until(lambda: len(app.control.ping(timeout=5, limit=workers)) == workers)
             fleet.work(look)
             report(fleet, again=fleet.check(undisturbed(photos)), bells=len(sent), live=max(live))
     assert sent

@@ -42,11 +42,11 @@ def test_without_the_fence_a_frozen_worker_doubles_effects(tmp_path, postgres, u
 
 
 def test_without_rescue_a_killed_worker_leaves_photos_behind(tmp_path, postgres, undisturbed, size):
-    photos = size(60, 500)
+    photos = size(120, 500)
     with fleet_over(tmp_path, photos, threads=1, database_url=postgres) as fleet:
         fleet.resolve_here()
         _administer(postgres, NO_RESCUE)
-        fleet.enqueue("download", size=25)
+        fleet.enqueue("download", size=60)
         fleet.start(2)
         fleet.until(lambda: fleet.kills, fleet.kill_one)
         fleet.until(lambda: not fleet.count("batches WHERE state = 'ready'") and not fleet.busy())

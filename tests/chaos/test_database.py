@@ -53,7 +53,7 @@ def test_connections_dropped_again_and_again_cost_nothing(
         fleet.start(2)
         # A worker that finds no database as it starts says so and ends.
         fleet.until(lambda: fleet.count("workers") == 2)
-        fleet.work(drop, size=size(25, None), every_s=(0.5, 1.5))
+        fleet.work(drop, size=size(25, None), every_s=(0.3, 0.8))
         report(fleet, again=fleet.check(undisturbed(photos)), drops=len(drops))
         assert len(drops) >= size(3, 30)
 

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 from chaos.fleet import fleet_over
+from disks import small_disk
 
 FULL = "No space left on device"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
+@pytest.fixture(name="small_disk")
+def _small_disk(tmp_path):
     """Yield a folder that is a disk of its own, of 24 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m", "popq-chaos", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no disk may be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "24m") as folder:
+        yield folder
 
 
 def fill(disk, but):

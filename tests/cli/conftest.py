@@ -14,6 +14,7 @@ from cli.results import scored_house
 from houses import house, small_world
 
 from popq.cli.main import main
+from popq.cli.voice import VOICE, Voice
 
 
 class Shell:
@@ -39,7 +40,7 @@ class Shell:
     def __call__(self, *arguments, status=0, **settings):
         """Run a command to its end; it must exit with `status`. Gives (stdout, stderr)."""
         with self.start(*arguments, **settings) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=600)
         assert process.returncode == status, f"{arguments}: {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
         return out, err
@@ -65,6 +66,12 @@ class Here(Shell):
         found = out.getvalue(), err.getvalue()
         assert (ended.value.code or 0) == status, f"{arguments}: {ended.value.code} {found}"
         return found
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_yet():
+    """Let each test begin as a process does, whatever options the last one gave in this process."""
+    vars(VOICE).update(vars(Voice()))
 
 
 @pytest.fixture

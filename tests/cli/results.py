@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from houses import house, quiet, small_world
+from houses import quiet, stored_house
 
 from popq import api
-from popq.stages.dataset import Spec
 
 TINY = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 1}
 
@@ -15,11 +14,7 @@ TINY = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 1}
 @contextmanager
 def scored_house(folder):
     """Open a house whose 30 photos are stored and scored by run 1, on the data set main."""
-    with house(folder, small_world(30, owners=10)) as home:
-        api.import_list(home.rooms, home.list_files(folder))
-        for stage in ("resolve", "download"):
-            api.work(home.rooms, stage, on_progress=quiet)
-        api.make_dataset(home.rooms, Spec("main", val=0.3))
+    with stored_house(folder, 30, owners=10) as home:
         run = api.new_run(home.rooms, "main", "default", TINY)
         api.train(home.rooms, run, on_progress=quiet)
         api.work(home.rooms, "score", on_progress=quiet)

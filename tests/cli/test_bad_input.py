@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import click
 import pytest
+from disks import locked
+from houses import jpeg
 
+from popq.catalogue import migrate
+from popq.catalogue.db import Catalogue
 from popq.cli.main import COMMANDS, cli, main
 
 BIG = "9" * 20
+LIST = "https://www.flickr.com/photos/a/123456789\n"
 
 
 def said(capfd, monkeypatch, *words):
     """Run a command in this process, as the shell would; return its status and what it said."""
-    monkeypatch.setattr(sys, "argv", ["popq", *map(str, words)])
+    # Quiet, since on a busy machine some say first how long it has taken.
+    monkeypatch.setattr(sys, "argv", ["popq", "-q", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
         main()
     out, err = capfd.readouterr()
     return ended.value.code or 0, out, err
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory):
+    """An empty catalogue's file, to be copied: its migrations take longer than a wrong command."""
+    path = tmp_path_factory.mktemp("empty") / "popq.db"
+    with closing(Catalogue(f"sqlite:///{path}")) as catalogue:
+        migrate.upgrade(catalogue)
+    return path
 
 
 @pytest.fixture
@@ -91,12 +108,33 @@ def test_every_command_refuses_settings_that_it_cannot_use(tell, words, wrong):
     ] in one_line(err)
 
 
+#: What opens no catalogue of its own, or (the doctor) tells of it among other things.
+APART = ["demo", "doctor", "config show", "flower", "fake-flickr", "completion"]
+#: What some commands must be told to come as far as the catalogue.
+MORE = {
+    "import": ["import", "list.txt"],
+    "run": ["run", "--links", "list.txt"],
+    "predict": ["predict", "1", "list.txt"],
+    "purge": ["purge", "--photo", "1"],
+    "worker": ["worker", "--check"],
+    "export model": ["export", "model", "out"],
+    "export imagefolder": ["export", "imagefolder", "out"],
+}
+#: Every command that reads the catalogue, and popq alone.
 READING = [
-    *(["status"], ["jobs"], ["jobs", "1"], ["runs"], ["failures"], ["photo", "1"], ["report"]),
-    *(["dataset", "list"], ["dataset", "show", "x"], ["resolve"], ["download"], ["score"]),
-    *(["recheck"], ["purge", "--photo", "1"], ["enqueue-resolve"], ["train", "--dataset", "x"]),
-    *(["worker", "--check"], ["init"], ["dataset", "create", "x"], []),
+    *(
+        MORE.get(" ".join(words)) or filled(words)
+        for words in leaves()
+        if " ".join(words) not in APART
+    ),
+    *(["jobs"], ["runs"], ["train", "--dataset", "x", "--enqueue"], ["status", "--watch"], []),
 ]
+
+
+def left_nothing(*there):
+    """No file came to be, but for what belongs to a database that was only looked into."""
+    names = {path.name for path in Path().iterdir()} - {"list.txt", *there}
+    assert not {name for name in names if not name.endswith(("-wal", "-shm"))}
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
@@ -105,11 +143,13 @@ def test_every_command_leaves_another_programs_database_alone(tell, monkeypatch,
         other.execute("CREATE TABLE notes (text TEXT)")
     other.close()
     before = Path("notes.db").read_bytes()
+    Path("list.txt").write_text(LIST)
     monkeypatch.setenv("POPQ_DATABASE_URL", "sqlite:///notes.db")
     status, _, err = tell(*words)
     assert status == 3, err
     assert "another program's tables" in one_line(err)
     assert Path("notes.db").read_bytes() == before
+    left_nothing("notes.db")
 
 
 @pytest.mark.parametrize("words", READING, ids=" ".join)
@@ -121,9 +161,11 @@ def test_every_command_refuses_a_newer_catalogue(tell, words):
             "CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES (9999)"
         )
     newer.close()
+    Path("list.txt").write_text(LIST)
     status, _, err = tell(*words)
     assert status == 3, err
     assert "newer popq (migration 9999); upgrade popq" in one_line(err)
+    left_nothing("popq-data")
 
 
 WRONG = [
@@ -177,13 +219,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "status", "told"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
-def test_what_is_wrong_is_named_in_one_line(tell, monkeypatch, words, status, told):
+def test_what_is_wrong_is_named_in_one_line(tell, empty, monkeypatch, words, status, told):
     for name in ("MAX_TRIES", "DATABASE_URL", "BROKER_URL", "STORE_URL"):
         monkeypatch.setenv(f"POPQ_{name}", "")  # so that what --set puts there is taken out again
         monkeypatch.delenv(f"POPQ_{name}")
     monkeypatch.setenv("POPQ_FLICKR_IMAGE_URL", "http://127.0.0.1:1")
-    Path("list.txt").write_text("https://www.flickr.com/photos/a/123456789\n")
-    assert tell("init")[0] == 0
+    Path("list.txt").write_text(LIST)
+    Path("popq-data").mkdir()
+    shutil.copy(empty, "popq-data")
     found, out, err = tell(*words)
     assert found == status, out + err
     if told is not None:
@@ -210,7 +253,9 @@ def test_a_mistake_of_popqs_own_is_one_line_and_a_traceback_only_with_debug(popq
         assert ("Traceback" in done.stderr) == traced
 
 
-@pytest.mark.parametrize("words", [["--help"], ["config", "show"], ["status"], []])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["config", "show"], ["status"], ["failures", "--export", "-"], []]
+)
 def test_a_reader_that_has_seen_enough_is_no_error(popq, words):
     process = popq.start(*words)
     process.stdout.close()
@@ -218,6 +263,66 @@ def test_a_reader_that_has_seen_enough_is_no_error(popq, words):
     process.stderr.close()
     assert process.wait() == 0, err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "scores", "-o", "-"],
+        ["export", "scores", "-o", "-", "--format", "smp"],
+        ["export", "manifest", "-o", "-"],
+        ["export", "card", "-o", "-"],
+        ["predict", "1", "a.jpg", "--csv"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_of_results_that_has_seen_enough_is_no_error(outside, words):
+    (outside.folder / "a.jpg").write_bytes(jpeg(0))
+    with outside.start(*words) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert "popq: " not in err
+
+
+WRITING = [
+    ["export", "scores", "-o", "locked/new.csv"],
+    ["export", "scores", "-o", "locked/new.parquet"],
+    ["export", "manifest", "-o", "locked/new.jsonl"],
+    ["export", "card", "-o", "locked/new.md"],
+    ["export", "catalogue", "-o", "locked/new.db"],
+    ["export", "model", "locked/new"],
+    ["export", "imagefolder", "locked/new"],
+    ["failures", "--export", "locked/new.csv"],
+    ["report", "-o", "locked/new.html"],
+]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_folder_that_takes_no_file_is_named(reader, words):
+    folder = reader.folder / "locked"
+    folder.mkdir()
+    with locked(folder):
+        _, err = reader("-q", *words, status=2)
+        assert "locked/new" in one_line(err)
+        assert "cannot be written" in err
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["init"], ["import", "list.txt"], ["resolve"], ["dataset", "create", "x"]]
+)
+@pytest.mark.parametrize("made", [False, True], ids=["no catalogue", "a catalogue"])
+def test_a_catalogue_that_cannot_be_written_is_named(tell, empty, words, made):
+    Path("list.txt").write_text(LIST)
+    Path("popq-data").mkdir()
+    if made:
+        shutil.copy(empty, "popq-data")
+    with locked(Path("popq-data").resolve()):
+        status, _, err = tell(*words)
+    assert status == 3, err
+    assert "popq-data" in one_line(err)
 
 
 AS_NOBODY = """

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import time
 
+from cli.conftest import Here
 from houses import FIRST_ID, jpeg
 
 from popq.flickr.fake.faults import Fault
@@ -188,3 +189,30 @@ def test_doctor_says_what_works_and_what_does_not(popq, tmp_path):
     )
     wrong = {row["name"] for row in shown["checks"] if row["state"] == "wrong"}
     assert wrong == {"store", "key", "broker"}
+
+
+def test_an_image_host_that_is_silent_is_wrong_only_where_photos_wait_for_it(
+    home, tmp_path, monkeypatch
+):
+    """A machine without a network and without a key may look at its catalogue in peace."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in home.settings().items():
+        monkeypatch.setenv(name, value)
+    popq = Here(tmp_path, monkeypatch)  # in this process: each look loads torch
+
+    def images(status=0, **settings):
+        for name, value in ({"FLICKR_IMAGE_URL": "http://127.0.0.1:1"} | settings).items():
+            monkeypatch.setenv(f"POPQ_{name}", value)
+        checks = json.loads(popq("doctor", "--json", status=status)[0])["checks"]
+        return next(row for row in checks if row["name"] == "images")
+
+    key = home.settings()["POPQ_FLICKR_KEYS"]
+    assert images()["state"] == "warning"
+    popq("import", "links.txt", "--labels", "labels.txt")
+    silent = images(FLICKR_KEYS="")  # a listed photo waits for a key first
+    assert silent["state"] == "warning"
+    assert "does not answer" in silent["message"]
+    assert "No photo waits for it" in silent["message"]
+    assert "40 photos wait for it" in images(status=4, FLICKR_KEYS=key)["message"]
+    popq("resolve", "--limit", "30")
+    assert "30 photos wait for it" in images(status=4, FLICKR_KEYS="")["message"]

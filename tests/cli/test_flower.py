@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
+from pathlib import Path
 
 import pytest
 import requests
@@ -29,8 +32,22 @@ def popq(tmp_path):
 def status(url, **options):
     try:
         return requests.get(url, timeout=10, **options).status_code
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.Timeout):
         return None
+
+
+def listening(port):
+    """Return the addresses at which this machine listens to a port."""
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            address, _, at = local.partition(":")
+            if state == "0A" and int(at, 16) == port:
+                words = struct.iter_unpack(">I", bytes.fromhex(address))
+                packed = b"".join(struct.pack("=I", word) for (word,) in words)
+                found.add(socket.inet_ntop(family, packed))
+    return found
 
 
 def started(popq, **settings):
@@ -39,6 +56,7 @@ def started(popq, **settings):
     popq.start("flower", "--port", port, **settings)
     url = f"http://127.0.0.1:{port}"
     popq.wait_until(lambda: status(f"{url}/healthcheck") == 200)
+    assert listening(port) == {"127.0.0.1"}  # and nobody on another machine is heard
     return url
 
 

@@ -7,6 +7,9 @@ import time
 
 import pytest
 
+#: A call a second, and an image in four.
+RATES = {"POPQ_FLICKR_CALLS_PER_HOUR": "3600", "POPQ_IMAGES_PER_SECOND": "0.25"}
+
 
 @pytest.fixture
 def listed(popq):
@@ -33,15 +36,26 @@ def test_jobs_are_listed_shown_paused_resumed_and_cancelled_by_their_number(list
 
 
 def test_a_dry_run_and_the_refusal_of_two_filters_change_nothing(listed):
-    out, _ = listed("enqueue-resolve", "--then", "download", "--dry-run")
-    assert "resolve: 40 photos in 2 batches: about 0 s" in out
-    assert "download: 40 photos" in out
+    out, _ = listed("enqueue-resolve", "--then", "download", "--dry-run", **RATES)
+    assert "resolve: 40 photos in 2 batches: about 40 s at 60/min.\n" in out
+    assert "download: 40 photos in 0 batches: about 2 min 40 s at 15/min.\n" in out
     assert listed.json("jobs") == []
     listed("enqueue-resolve", "--min-label", "3")
     _, err = listed("enqueue-resolve", "--owner", "10000002@N00", status=2)
     assert "popq jobs cancel 1" in err
     _, err = listed("enqueue-resolve")
     assert "now it is for all photos" in err
+
+
+def test_an_active_job_that_is_asked_for_again_says_by_how_much_it_has_grown(listed):
+    out, _ = listed("enqueue-resolve", "--limit", "15")
+    assert out == "Job 1 is made: 15 photos in 1 batches.\n"
+    out, _ = listed("enqueue-resolve", "--dry-run", **RATES)
+    assert "25 photos in 1 batches, beside what job 1 has: about 25 s at 60/min.\n" in out
+    out, _ = listed("enqueue-resolve")
+    assert out == "Job 1 was active already and has grown: 25 photos in 1 batches.\n"
+    out, _ = listed("enqueue-resolve")
+    assert out == "Job 1 is active already, and nothing is new: 0 photos in 0 batches.\n"
 
 
 def test_a_stream_is_followed_to_its_end_beside_a_worker(listed):

@@ -78,6 +78,7 @@ def test_what_cannot_be_scored_is_said_in_a_line(reader, arguments, words):
 
 def test_a_table_for_a_person(reader, folder):
     out, err = reader("predict", 1, "photos", "--rank", status=1)
+    assert "predict: 3 of 3" in err
     assert out.splitlines()[0].split() == ["picture", "score", "tier", "p1", "p2", "p3"]
     assert len(out.splitlines()) == 3
     assert "1 could not be read." in err

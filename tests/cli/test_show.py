@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from popq.cli import show
-from popq.cli.voice import VOICE
 
 
 @pytest.mark.parametrize(
@@ -52,14 +51,3 @@ def test_a_table_fits_eighty_columns_and_keeps_the_last_column_whole(capsys):
 def test_a_table_that_fits_is_not_cut(capsys):
     show.table([{"a": "x" * 30, "b": "y" * 40}], ("a", "b"), "")
     assert "…" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("quiet", [False, True])
-def test_progress_is_plain_lines_without_a_terminal_and_none_when_quiet(capsys, monkeypatch, quiet):
-    monkeypatch.setattr(VOICE, "quiet", quiet)
-    ticker = show.Ticker()
-    ticker("resolve", 0, 100)
-    ticker("resolve", 100, 100)
-    ticker.close()
-    err = capsys.readouterr().err
-    assert err == ("" if quiet else "resolve: 0 of 100\nresolve: 100 of 100\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import signal
@@ -80,11 +81,39 @@ def test_a_browser_gets_the_questions_from_this_machine_alone(outside, reader):
     assert "127.0.0.1" in err
 
 
+def test_a_browser_gets_the_catalogue_itself_with_what_its_tables_are(outside):
+    port = free_port()
+    with outside.start("browse", "--port", port) as process:
+        try:
+            told = get(port, "popq/best_of_a_run.json?run=1&_shape=array")
+            about = get(port, "-/metadata.json")
+            (served,) = get(port, "-/databases.json")
+            page = text(port, "")
+            table = text(port, "popq/scored_photos")
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    assert len(told) == 30
+    assert (served["name"], served["is_mutable"]) == ("popq", True)
+    assert f"<h1>{about['title']}" in page.replace("\n", "").replace("> ", ">")
+    assert about["title"] == "A catalogue of popq"
+    assert about["description"] in html.unescape(page)
+    tables = about["databases"]["popq"]["tables"]
+    assert {"photos", "scores", "photo_status", "scored_photos"} <= set(tables)
+    assert all(one["description"] for one in tables.values())
+    assert tables["scored_photos"]["description"] in html.unescape(table)
+    assert "popq-data/popq.db at http://127.0.0.1" in err
+
+
 def get(port, path):
+    return json.loads(text(port, path))
+
+
+def text(port, path):
     for _ in range(600):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}") as answer:
-                return json.load(answer)
+                return answer.read().decode()
         except URLError:
             time.sleep(0.1)
     raise AssertionError("Datasette did not come up")

@@ -79,13 +79,12 @@ def connect(fake):
     """Make clients of the fake; they are closed before it stops."""
     clients = []
 
-    def make(key=DEMO_KEY, secret=DEMO_SECRET, *, api_url=None, read_timeout_s=READ_TIMEOUT_S):
+    def make(key=DEMO_KEY, secret=DEMO_SECRET, *, api_url=None, **timeouts):
         client = FlickrClient(
             key,
             secret,
             api_url=api_url or fake.api_url,
-            connect_timeout_s=5.0,
-            read_timeout_s=read_timeout_s,
+            **({"connect_timeout_s": 5.0, "read_timeout_s": READ_TIMEOUT_S} | timeouts),
         )
         clients.append(client)
         return client
@@ -133,17 +132,21 @@ def fetch(fake, session):
     return get
 
 
-@pytest.fixture
-def canned():
-    """A server that answers every call with what the test says; gives (client, set_answer)."""
+@pytest.fixture(scope="session")
+def answering():
+    """A server that answers every call, GET or POST, with what the test says last.
+
+    Gives (its base URL, set_answer).
+    """
 
     class Handler(BaseHTTPRequestHandler):
-        answer = b""
-        headers_sent = ()
-        status = 200
+        answer, status, headers_sent = b"", 200, ()
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def do_GET(self):
             self.send_response(Handler.status)
             for name, value in Handler.headers_sent:
                 self.send_header(name, value)
@@ -161,14 +164,21 @@ def canned():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    url = f"http://127.0.0.1:{server.server_address[1]}/services/rest/"
+    yield f"http://127.0.0.1:{server.server_address[1]}", set_answer
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def canned(answering):
+    """A client of the API whose answers the test says; gives (client, set_answer)."""
+    base, set_answer = answering
+    url = f"{base}/services/rest/"
     with FlickrClient(
         DEMO_KEY, DEMO_SECRET, api_url=url, connect_timeout_s=5, read_timeout_s=5
     ) as client:
         yield client, set_answer
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture

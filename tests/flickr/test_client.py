@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from popq.errors import (
     Transient,
     retry_after_s,
 )
+from popq.flickr import answers
 from popq.flickr.client import USER_AGENT, FlickrClient
 from popq.flickr.fake.faults import Fault
 from popq.flickr.fake.server import DEMO_KEY, DEMO_SECRET
@@ -147,6 +149,24 @@ def test_slow_answer_is_transient(connect, fake, by_fate, fault):
     fake.faults.fail_photo(photo.flickr_id, fault, slow_s=30)
     with pytest.raises(Transient):
         connect(read_timeout_s=0.2).photo_info(photo.flickr_id)
+
+
+def test_an_answer_that_drips_ends_with_the_time_of_the_call(connect, fake, by_fate):
+    """Each byte comes well within the read time-out; the whole would come, in its own time."""
+    photo = by_fate[Fate.LIVE]
+    fake.faults.fail_photo(photo.flickr_id, Fault.DRIP, slow_s=0.1)
+    with pytest.raises(Transient, match="did not answer in time"):
+        connect(total_timeout_s=0.3).photo_info(photo.flickr_id)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_without_end_is_transient(canned, packed):
+    client, answer = canned
+    body = b" " * (answers.MAX_BYTES + 1) + b"{}"
+    headers = [("Content-Encoding", "gzip")] if packed else ()
+    answer(gzip.compress(body) if packed else body, headers=headers)
+    with pytest.raises(Transient, match="more than 8,000,000 bytes"):
+        client.check_key()
 
 
 def test_nobody_listens_is_transient(connect):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from popq.errors import Misconfigured, Outcome, Permanent, Throttled, Transient
+from popq.flickr import answers
 from popq.flickr.client import USER_AGENT
 from popq.flickr.fake.faults import Fault, Host
 from popq.flickr.fake.world import Fate
@@ -27,8 +26,8 @@ GOOD = {
 }
 
 
-def connected(url):
-    return OEmbedClient(url, connect_timeout_s=5, read_timeout_s=5)
+def connected(url, **more):
+    return OEmbedClient(url, connect_timeout_s=5, read_timeout_s=5, **more)
 
 
 @pytest.fixture
@@ -38,35 +37,11 @@ def oembed(fake):
 
 
 @pytest.fixture(scope="module")
-def answering():
-    """A server that answers every call with what the test says; gives (client, set_answer)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        answer, status, headers_sent = b"", 200, ()
-
-        def do_GET(self):
-            self.send_response(Handler.status)
-            for name, value in Handler.headers_sent:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(Handler.answer)))
-            self.end_headers()
-            self.wfile.write(Handler.answer)
-
-        def log_message(self, *args):
-            pass
-
-    def set_answer(body, *, status=200, headers=()):
-        Handler.answer = body if isinstance(body, bytes) else json.dumps(body).encode()
-        Handler.status, Handler.headers_sent = status, headers
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    with connected(f"http://127.0.0.1:{server.server_address[1]}/oembed") as client:
+def canned(answering):
+    """A client of oEmbed whose answers the test says; gives (client, set_answer)."""
+    base, set_answer = answering
+    with connected(f"{base}/oembed") as client:
         yield client, set_answer
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_it_says_where_the_image_is_its_title_and_licence(oembed, by_fate):
@@ -110,8 +85,22 @@ def test_a_fault_passes(oembed, fake, by_fate, fault):
     assert oembed.photo_info(photo).flickr_id == photo
 
 
-def test_a_429_names_its_host_and_how_long_it_lasts(answering):
-    client, answer = answering
+def test_an_answer_that_drips_ends_with_the_time_of_the_call(fake, by_fate):
+    photo = by_fate[Fate.LIVE].flickr_id
+    fake.faults.fail_photo(photo, Fault.DRIP, host=Host.WWW, slow_s=0.1)
+    with connected(fake.oembed_url, total_timeout_s=0.3) as oembed, pytest.raises(Transient):
+        oembed.photo_info(photo)
+
+
+def test_an_answer_without_end_is_transient(canned):
+    client, answer = canned
+    answer(b" " * (answers.MAX_BYTES + 1) + json.dumps(GOOD).encode())
+    with pytest.raises(Transient, match="more than 8,000,000 bytes"):
+        client.photo_info(ID)
+
+
+def test_a_429_names_its_host_and_how_long_it_lasts(canned):
+    client, answer = canned
     answer(b"<html>", status=429, headers=[("Retry-After", "7")])
     with pytest.raises(Throttled) as throttled:
         client.photo_info(ID)
@@ -132,15 +121,15 @@ def test_the_server_sees_who_asks(oembed, fake, by_fate):
         ({"url": "https://live.staticflickr.com/65535/99_0123456789_b.jpg"}, "another photo"),
     ],
 )
-def test_an_answer_without_the_photos_address_is_malformed(answering, change, said):
-    client, answer = answering
+def test_an_answer_without_the_photos_address_is_malformed(canned, change, said):
+    client, answer = canned
     answer(GOOD | change)
     with pytest.raises(Transient, match=said):
         client.photo_info(ID)
 
 
-def test_only_the_path_of_the_image_counts_whatever_host_is_named(answering):
-    client, answer = answering
+def test_only_the_path_of_the_image_counts_whatever_host_is_named(canned):
+    client, answer = canned
     answer(GOOD | {"url": f"http://169.254.169.254/65535/{ID}_0123456789_b.jpg"})
     assert client.photo_info(ID).server == "65535"
 
@@ -159,8 +148,8 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-def test_whatever_it_says_is_an_answer_or_an_error_of_popqs(answering, data):
-    client, answer = answering
+def test_whatever_it_says_is_an_answer_or_an_error_of_popqs(canned, data):
+    client, answer = canned
     body = data.draw(st.binary(max_size=40) | JSON)
     if isinstance(body, dict) or data.draw(st.booleans()):
         changes = data.draw(st.dictionaries(st.sampled_from(sorted(GOOD)), JSON, max_size=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -148,6 +149,58 @@ def test_a_torn_pack_is_not_opened_and_is_built_again(tmp_path, tear):
     assert digest(tmp_path) == whole
 
 
+def damage(folder, row=4):
+    """Put zeros into one row, as a disk may: no size and no record tells."""
+    with (folder / "pixels.u8").open("r+b") as file:
+        file.seek(row * 256 * 256 * 3 + 1000)
+        file.write(bytes(5000))
+
+
+def test_a_damaged_pack_is_built_again_into_a_new_file(tmp_path):
+    in_use = built(tmp_path)
+    whole = digest(tmp_path)
+    damage(tmp_path)
+    seen = in_use.pixels.sum(dtype=np.int64)
+    again = Reader()
+    built(tmp_path, read=again)
+    assert sorted(again.asked) == sorted(KEYS)
+    assert digest(tmp_path) == whole
+    assert in_use.pixels.sum(dtype=np.int64) == seen
+
+
+def test_a_pack_without_digests_is_taken_as_it_is(tmp_path):
+    built(tmp_path)
+    record = json.loads((tmp_path / "pack.json").read_text())
+    del record["sha256"]
+    (tmp_path / "pack.json").write_text(json.dumps(record))
+    again = Reader()
+    assert built(tmp_path, read=again).count == 30
+    assert again.asked == []
+
+
+def test_a_finished_pack_is_checked_and_opened_without_its_lock(tmp_path):
+    built(tmp_path)
+    seen = []
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert built(tmp_path, on_progress=seen.append).count == 30
+    assert seen == [30]
+
+
+def test_a_build_that_waits_tells_how_far_the_other_is_and_can_be_ended(tmp_path):
+    class Halted(Exception):
+        pass
+
+    def halt(done):
+        raise Halted(done)
+
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Halted, match="0"):
+            built(tmp_path, on_progress=halt)
+    assert built(tmp_path).count == 30
+
+
 def test_after_a_failure_the_build_goes_on_from_the_last_block(tmp_path):
     count = pack_module.BLOCK + 40
     keys = [KEYS[number % 30] for number in range(count)]
@@ -157,12 +210,16 @@ def test_after_a_failure_the_build_goes_on_from_the_last_block(tmp_path):
         built(tmp_path / "pack", broken)
     assert open_pack(tmp_path / "pack", "a", count) is None
     later = Reader(FILES | {"photo-lost": FILES[keys[-3]]})
+    shutil.copytree(tmp_path / "pack", tmp_path / "damaged")
     pack = built(tmp_path / "pack", broken, later)
     assert sorted(later.asked) == sorted(broken[pack_module.BLOCK :])
     sample = np.arange(0, count, 97)
     for row in [*sample, count - 3, count - 1]:
         expected = np.asarray(crop(decode(io.BytesIO(FILES[keys[row]])).image))
         assert (pack.pixels[row] == expected).all()
+    damage(tmp_path / "damaged", row=1000)
+    built(tmp_path / "damaged", broken, later)
+    assert digest(tmp_path / "damaged") == digest(tmp_path / "pack")
 
 
 KILLED = """
@@ -251,7 +308,7 @@ def test_a_disk_that_is_too_small_is_known_before_the_work(tmp_path):
 
 def test_a_file_in_the_folders_place_is_misconfigured(tmp_path):
     (tmp_path / "pack").write_bytes(b"")
-    with pytest.raises(Misconfigured, match="cannot be written"):
+    with pytest.raises(Misconfigured, match="cannot be used"):
         built(tmp_path / "pack")
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from houses import house, quiet, small_world
 
 from popq import api, doctor
 from popq.errors import Misconfigured, Outcome, Permanent, ServiceDown
+from popq.images.pack import build
 from popq.images.store import Store, key_for
 
-pytest.importorskip("s3fs")
+s3fs = pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")
 
 DATA = b"\xff\xd8\xff and what follows"
@@ -77,16 +81,106 @@ def test_a_torn_object_is_replaced(bucket):
         assert file.read() == DATA
 
 
-def test_a_bucket_that_is_not_there_is_misconfigured(bucket):
-    with pytest.raises(Misconfigured, match="s3://nowhere"):
-        Store("s3://nowhere/originals").check()
-
-
-def test_an_endpoint_that_does_not_answer_is_down(bucket, monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+@pytest.fixture
+def fresh(bucket, monkeypatch):
+    """Stores that look at the environment anew: fsspec keeps the connections of one address."""
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises((ServiceDown, Misconfigured), match="s3://elsewhere"):
-        Store("s3://elsewhere/originals").put(DATA, KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield bucket
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+#: What is asked of a store; `check` and a pack's build and a download are made of these.
+ASKED = {
+    "put": lambda store: store.put(DATA, KEY),
+    "read": lambda store: store.open(KEY).read(),
+    "size": lambda store: store.size(KEY),
+    "exists": lambda store: store.exists(KEY),
+    "age": lambda store: store.age_s(KEY),
+    "delete": lambda store: store.delete(KEY),
+    "list": lambda store: list(store.files()),
+}
+
+
+@pytest.mark.parametrize(
+    "name", sorted(ASKED.keys() - {"delete"})
+)  # what is not there needs no deleting
+def test_a_bucket_that_is_not_there_is_misconfigured(fresh, name):
+    with pytest.raises(Misconfigured, match=r"s3://nowhere.*POPQ_STORE_URL"):
+        ASKED[name](Store("s3://nowhere/originals"))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_an_endpoint_that_does_not_answer_is_down(fresh, monkeypatch, name):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(ServiceDown, match=r"s3://photos/originals does not answer"):
+        ASKED[name](Store(fresh))
+
+
+def test_a_pack_of_photos_out_of_reach_is_a_service_that_is_down(fresh, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(ServiceDown, match="does not answer"):
+        build(tmp_path, "a", [KEY] * 3, Store(fresh).open, workers=2, on_progress=None)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_credentials_that_are_not_there_are_misconfigured(fresh, monkeypatch, tmp_path, name):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(Misconfigured, match="credentials"):
+        ASKED[name](Store(fresh))
+
+
+@contextmanager
+def answering(status, code, body=b"", length=None):
+    """Serve one answer to everything: S3's for an error of this code, or a body as it is."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            text = f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
+            shown = body or text
+            self.send_response(status)
+            self.send_header("Content-Length", str(length or len(shown)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(shown)
+            self.close_connection = True
+
+        do_GET = do_HEAD = do_PUT = do_DELETE = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as host:
+        threading.Thread(target=host.serve_forever).start()
+        yield f"http://127.0.0.1:{host.server_port}"
+        host.shutdown()
+
+
+@pytest.mark.parametrize("name", ["put", "read", "size", "list"])
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (403, "InvalidAccessKeyId", Misconfigured),
+        (403, "SignatureDoesNotMatch", Misconfigured),
+        (500, "InternalError", ServiceDown),
+        (503, "ServiceUnavailable", ServiceDown),
+    ],
+)
+def test_what_a_host_answers_says_who_must_act(fresh, monkeypatch, name, status, code, kind):
+    with answering(status, code) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(kind, match="s3://photos/originals"):
+            ASKED[name](Store(fresh))
+
+
+def test_a_host_that_breaks_off_while_a_file_is_read_is_down(fresh, monkeypatch):
+    with answering(200, None, body=DATA, length=1000) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(ServiceDown, match="does not answer"), Store(fresh).open(KEY) as file:
+            file.read()
 
 
 def test_photos_are_downloaded_into_s3_and_taken_stock_of(bucket, tmp_path):

@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 import torch
 
+from popq.learn.cores import cores
 from popq.learn.data import prefetch, resident, room_on, training_batches
 
 
@@ -80,3 +81,32 @@ def test_parts_of_a_batch_make_up_the_whole_and_an_epoch_goes_on_where_it_was(da
     later = list(training_batches(data, config, 1, cpu, first=2))
     assert len(later) == len(whole) - 2
     assert torch.equal(later[0].images, whole[2].images)
+
+
+def test_several_threads_load_in_order_each_with_its_share_of_torchs_threads():
+    told = threading.Barrier(2)  # broken, if one thread had to do both
+
+    def load(n):
+        told.wait(timeout=60)
+        return n, torch.get_num_threads()
+
+    assert list(prefetch(load, range(8), threads=2, each=2)) == [(n, 2) for n in range(8)]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_whoever_comes_later_has_all_of_torchs_threads_again(several):
+    before = cores()
+    running = prefetch(str, range(9)) if several else None
+    if running is not None:
+        next(running)
+        assert cores() == before  # though helpers have less
+    list(prefetch(str, [1], threads=4, each=1))
+    with closing(prefetch(str, range(9), threads=4, each=1)) as early:
+        next(early)
+    if running is not None:
+        running.close()
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [before] == [cores()]

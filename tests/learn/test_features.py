@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from popq.learn.checkpoint import path_of
 from popq.learn.loop import fit
-from popq.learn.model import build
+from popq.learn.model import build, to_score
 from popq.learn.predict import load, predict
 from popq.learn.ticker import Halt
 
@@ -31,7 +31,8 @@ def test_only_the_head_learns_and_the_checkpoint_is_a_whole_network(frozen, data
     for name, tensor in before.items():
         assert torch.equal(tensor, after[name]) != name.startswith("fc."), name
     model, card = load(tmp_path)
-    (said,) = predict(model, [data.pixels[data.val]], card, torch.device("cpu"))
+    device = torch.device("cpu")
+    (said,) = predict(to_score(model, device), [data.pixels[data.val]], card, device)
     accuracy = (said.tiers - 1 == data.targets[data.val]).mean()
     assert accuracy == pytest.approx(result.reports[result.best_epoch - 1].val_accuracy, abs=0.1)
 

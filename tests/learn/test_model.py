@@ -1,13 +1,14 @@
 """Networks, their weights, and the devices they run on."""
 
 import pickle
+import urllib.request
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from popq.errors import BadInput, Misconfigured
-from popq.learn.model import autocast_dtype, build, pick_device, versions
+from popq.learn.model import ARCHS, autocast_dtype, build, pick_device, to_score, versions
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +62,10 @@ def test_broken_missing_and_pickled_files_are_refused(tmp_path, capsys):
     (tmp_path / "cut.pth").write_bytes(b"cut")
     (tmp_path / "empty.pth").write_bytes(b"")
     (tmp_path / "rude.pth").write_bytes(pickle.dumps(Rude(), protocol=2))
+    (tmp_path / "text.pth").write_bytes(b"hello\n")
+    (tmp_path / "page.pth").write_bytes(b"<html>")
     torch.save({"model": {"conv1": torch.zeros(1)}}, tmp_path / "nested.pth")
-    for name in ("cut.safetensors", "cut.pth", "empty.pth", "rude.pth", "gone.pth", "nested.pth"):
+    for name in ("cut.safetensors", *(path.name for path in tmp_path.glob("*.pth")), "gone.pth"):
         with pytest.raises(BadInput, match=name):
             build("resnet18", 3, str(tmp_path / name))
     assert "code ran" not in capsys.readouterr().out
@@ -73,20 +76,37 @@ def test_imagenet_out_of_reach_names_the_ways_out(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
+    # What is made at the first request of a process keeps the proxies of then.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     with pytest.raises(Misconfigured, match=r"--weights PATH/resnet18-.*\.pth.*--weights none"):
         build("resnet18", 3, "imagenet")
 
 
 def test_imagenet_weights_in_the_cache_are_used(three, tmp_path, monkeypatch):
-    # The cache is trusted by its file name, as torchvision does.
-    from torchvision.models import ResNet18_Weights  # noqa: PLC0415 - only its file's name
-
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    torch.save(three, folder / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1])
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    torch.save(three, cached(tmp_path, monkeypatch))
     got = build("resnet18", 4, "imagenet").state_dict()
     assert torch.equal(got["conv1.weight"], three["conv1.weight"])
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", pickle.dumps(Rude(), protocol=2)])
+def test_a_broken_or_rude_file_in_the_cache_is_named_and_not_run(
+    content, tmp_path, monkeypatch, capsys
+):
+    path = cached(tmp_path, monkeypatch)
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=rf"{path.name} cannot be read.*may be deleted"):
+        build("resnet18", 3, "imagenet")
+    assert "code ran" not in capsys.readouterr().out
+
+
+def cached(folder, monkeypatch):
+    """Return where torch's cache in the folder has ImageNet's weights; its name is trusted."""
+    from torchvision.models import ResNet18_Weights  # noqa: PLC0415 - only its file's name
+
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    path = folder / "hub" / "checkpoints" / ResNet18_Weights.DEFAULT.url.rsplit("/", 1)[-1]
+    path.parent.mkdir(parents=True)
+    return path
 
 
 def test_unknown_networks_are_refused():
@@ -134,3 +154,22 @@ def test_outputs_are_in_full_precision_also_where_the_network_is_not():
         found = model(torch.randn(2, 3, 32, 32))
     assert found.dtype == torch.float32
     assert not torch.equal(found, found.bfloat16().float())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_network_to_score_says_the_same_without_batch_norms(arch):
+    torch.manual_seed(0)
+    model = build(arch, 3, "none")
+    images = torch.randn(4, 3, 64, 64)
+    model.train()
+    with torch.no_grad():
+        model(images)  # its norms have seen something
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    folded = to_score(model, torch.device("cpu"))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert model.training  # the copy alone is for looking
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        theirs, ours = model(images), folded(images)
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)

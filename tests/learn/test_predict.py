@@ -1,5 +1,7 @@
 """Probabilities: rows sum to one, and a photo's do not depend on its neighbours."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from popq.errors import BadInput
 from popq.learn.config import configure
 from popq.learn.loop import fit
+from popq.learn.model import to_score
 from popq.learn.predict import load, predict
 
 CPU = torch.device("cpu")
@@ -19,7 +22,8 @@ def trained(data, tmp_path_factory):
     )
     folder = tmp_path_factory.mktemp("trained")
     fit(config, data, folder, device="cpu", on_epoch=lambda _: None, on_progress=lambda _: None)
-    return load(folder)
+    model, card = load(folder)
+    return to_score(model, CPU), card
 
 
 def test_the_same_probabilities_whatever_the_batches(trained, data):
@@ -36,6 +40,37 @@ def test_the_same_probabilities_whatever_the_batches(trained, data):
         parts = [read.probabilities for read in predict(model, batches, card, CPU)]
         assert [len(part) for part in parts] == [len(batch) for batch in batches]
         assert np.abs(np.concatenate(parts) - whole.probabilities).max() < 1e-4
+
+
+@pytest.mark.parametrize("threads", [1, 4, 6])
+def test_the_same_in_any_order_and_with_any_number_of_cores(trained, data, threads):
+    model, card = trained
+    (whole,) = predict(model, [data.pixels], card, CPU)
+    order = np.random.default_rng(0).permutation(40)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batches = [data.pixels[order[:23]], data.pixels[order[23:]]]
+        parts = [read.probabilities for read in predict(model, batches, card, CPU)]
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(np.concatenate(parts) - whole.probabilities[order]).max() < 1e-4
+
+
+def test_an_error_in_a_batch_comes_up_and_an_early_end_leaves_no_thread(trained, data):
+    model, card = trained
+    helpers = threading.active_count()
+
+    def batches():
+        yield data.pixels
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(predict(model, batches(), card, CPU))
+    readings = predict(model, [data.pixels[:2]] * 9, card, CPU)
+    next(readings)
+    readings.close()
+    assert threading.active_count() == helpers
 
 
 def test_no_batches_and_empty_batches(trained, data):

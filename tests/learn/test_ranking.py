@@ -12,6 +12,7 @@ from popq.learn.checkpoint import path_of
 from popq.learn.config import Config
 from popq.learn.data import FEWEST_PAIRS, Data, Labels, Pairs, steps_per_epoch, training_batches
 from popq.learn.loop import fit
+from popq.learn.model import to_score
 from popq.learn.predict import load, predict
 
 CPU = torch.device("cpu")
@@ -71,7 +72,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(finished, data, tmp_p
 def test_its_figures_are_those_of_its_predictions(finished, data):
     config, folder, result = finished
     model, card = load(folder)
-    (read,) = predict(model, [data.pixels[data.val]], card, CPU)
+    (read,) = predict(to_score(model, CPU), [data.pixels[data.val]], card, CPU)
     labels = data.labels.values[data.val]
     assert read.probabilities is None
     best = result.reports[result.best_epoch - 1]
@@ -89,7 +90,7 @@ def test_its_figures_are_those_of_its_predictions(finished, data):
 def test_tiers_have_the_training_labels_shares_or_the_data_sets_cuts(finished, data):
     config, folder, _ = finished
     model, card = load(folder)
-    (read,) = predict(model, [data.pixels[data.train]], card, CPU)
+    (read,) = predict(to_score(model, CPU), [data.pixels[data.train]], card, CPU)
     if config.objective == "rank":
         wanted = np.bincount(data.targets[data.train], minlength=3)
         assert np.bincount(read.tiers - 1, minlength=3).tolist() == wanted.tolist()
@@ -146,9 +147,10 @@ def test_too_few_pairs_are_refused_with_the_way_out(config, data, tmp_path):
 
 
 def test_labels_that_are_all_equal_are_refused(config, data, tmp_path):
-    same = replace(data.labels, values=np.full(40, 6.5))
-    for name in ("rank", "regress"):
-        with pytest.raises(BadInput, match="All training photos have one label"):
+    # Their deviation is not quite 0.
+    same = replace(data.labels, values=np.full(40, 0.1))
+    for name in ("classify", "rank", "regress"):
+        with pytest.raises(BadInput, match=r"training photos have one label, 0\.1: .*Import"):
             run(replace(config, objective=name), spoilt(data, labels=same), tmp_path)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from popq.errors import BadInput
+from popq.errors import BadInput, Misconfigured
 from popq.learn import recipe
 from popq.learn.config import Config, configure
 from popq.learn.model import build
@@ -62,6 +62,14 @@ def test_the_mean_forgets_its_start_and_then_keeps_its_share():
 )
 def test_a_network_is_compiled_when_it_pays(asked, device, photos, wanted):
     assert compiles(Config(compile=asked), photos, device) is wanted
+
+
+def test_without_a_compiler_nothing_is_compiled_unless_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert not compiles(Config(compile="auto"), 10**7, "cuda")
+    with pytest.raises(Misconfigured, match=r"Install g\+\+, or leave out --compile"):
+        compiles(Config(compile="on"), 10, "cpu")
 
 
 def test_an_older_configuration_did_without_what_was_added():

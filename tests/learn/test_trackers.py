@@ -3,6 +3,7 @@
 import importlib.util
 
 import pytest
+import structlog
 
 from popq.errors import BadInput, Misconfigured
 from popq.learn.trackers import TRACKERS, check, tracking
@@ -25,6 +26,17 @@ def test_tensorboard_gets_the_numbers_in_a_file(tmp_path):
                 if value.tag == "val_loss"
             ]
     assert told == [(1, "val_loss", 1.5), (2, "val_loss", 0.75)]
+
+
+def test_a_tracker_that_fails_in_the_middle_ends_nothing(tmp_path):
+    with (
+        structlog.testing.capture_logs() as said,
+        tracking("tensorboard", tmp_path, "run-1", {}) as tell,
+    ):
+        tell({"val_loss": {"a part": "no number"}}, 1)
+    assert [(line["event"], line["tracker"]) for line in said] == [
+        ("tracker failed", "tensorboard")
+    ]
 
 
 def test_no_tracker_is_needed(tmp_path):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
+from html import escape
 
 import pytest
+from PIL import Image, ImageStat
 from report.scenes import CONFIG, URLS, seen
 
 from popq.report import page
@@ -29,18 +32,23 @@ def browser():
         pytest.skip(message)
 
 
-def browse(file, folder):
-    """Open a file; return the page that the browser made of it, and what it complained of."""
+def chromium(file, folder, *options):
+    """Open a file in a browser of its own; return what that printed."""
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0"]
-    done = subprocess.run(
-        [*command, "--dump-dom", file.as_uri()],
+    return subprocess.run(
+        [*command, *options, file.as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
+
+
+def browse(file, folder):
+    """Open a file; return the page that the browser made of it, and what it complained of."""
+    done = chromium(file, folder, "--dump-dom")
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return seen(done.stdout), complaints
 
@@ -88,6 +96,68 @@ def test_the_browser_would_have_complained(scene, tmp_path, profile):
     assert any("script" in line for line in complaints)
 
 
+def test_a_page_is_as_light_or_as_dark_as_its_reader_has_it(scene, tmp_path, profile):
+    scene.whole(22)
+    file = tmp_path / "report.html"
+    page.write(scene.catalogue, scene.store, None, file)
+    light, dark = (brightness(file, profile, *option) for option in ((), ("--force-dark-mode",)))
+    # The ground first, then the average, so that text, tables and plots went along.
+    assert (light[0], dark[0]) == (255, pytest.approx(22, abs=10))
+    assert light[1] > 3 * dark[1]
+
+
+def brightness(file, profile, *options):
+    """Return how light (0 to 255) the page's corner is, and all that is above its photos."""
+    shot = file.with_name("shot.png")
+    chromium(file, profile, *options, "--window-size=1100,4000", f"--screenshot={shot}")
+    with Image.open(shot) as picture:
+        grey = picture.convert("L")
+    return grey.getpixel((3, 3)), ImageStat.Stat(grey).mean[0]
+
+
+FRAME = """<!DOCTYPE html><title>waits</title>
+<iframe style="width: 400px; height: 800px; border: 0" srcdoc="{}"></iframe>
+<script>
+const frame = document.querySelector("iframe");
+frame.onload = () => {{
+  const page = frame.contentDocument;
+  const reached = [...page.querySelectorAll("a[href], summary, .scroll")].map((one) => {{
+    one.focus();
+    return page.activeElement === one;
+  }});
+  const tooWide = (one) => one.scrollWidth > one.clientWidth;
+  const tables = [...page.querySelectorAll(".scroll")].some(tooWide);
+  const facts = {{ page: tooWide(page.documentElement), tables, reached }};
+  document.title = JSON.stringify(facts);
+}};
+</script>
+"""
+
+
+def test_a_telephone_shows_it_whole_and_a_keyboard_reaches_all(scene, tmp_path, profile):
+    run = scene.whole(30)
+    html = page.make(scene.catalogue, scene.store, run).html.decode()
+    file = tmp_path / "frame.html"
+    opened = html.replace("<details>", "<details open>")
+    assert opened != html
+    file.write_text(FRAME.format(escape(opened)))
+    shown, _ = browse(file, profile)
+    facts = json.loads(shown.text[: shown.text.index("}") + 1])
+    assert not facts["page"]
+    assert facts["tables"]  # or there was nothing that could have been too wide
+    assert len(facts["reached"]) > 30
+    assert all(facts["reached"])
+
+
+def test_it_prints_on_a_few_white_pages(scene, tmp_path, profile):
+    scene.whole()
+    file, paper = tmp_path / "report.html", tmp_path / "report.pdf"
+    page.write(scene.catalogue, scene.store, None, file)
+    chromium(file, profile, "--force-dark-mode", f"--print-to-pdf={paper}")
+    pages = re.findall(rb"/Type\s*/Page\b", paper.read_bytes())
+    assert 3 <= len(pages) <= 10
+
+
 def numbers_of(database, run, photos):
     """Return each number of the page by its name, out of plain SQL."""
 
@@ -98,8 +168,11 @@ def numbers_of(database, run, photos):
     found |= dict.fromkeys([f"funnel.{s}" for s in ("listed", "resolved", "stored")], 0)
     for state, count in rows("SELECT state, count(*) FROM photos GROUP BY state"):
         found[f"funnel.{state}"] = count
+    ((found["summary.photos"],),) = rows("SELECT count(*) FROM photos")
     for state, reason, count in rows("SELECT state, reason, photos FROM failure_reasons"):
-        found[f"reason.{state}.{reason}"] = count
+        name = f"reason.{state}.{reason}"
+        found |= {name: count, f"{name}.share": count / found["summary.photos"]}
+    found |= of_years(rows)
     found |= of_dataset(rows, run)
     found |= of_run(rows, run)
     ids = ", ".join(map(str, photos))
@@ -108,9 +181,45 @@ def numbers_of(database, run, photos):
         name = f"photo.{photo}"
         found |= {f"{name}.score": score, f"{name}.label": label}
         found |= {f"{name}.tier": tier, f"{name}.predicted": predicted}
-    ((found["summary.photos"],),) = rows("SELECT count(*) FROM photos")
     found["summary.stored"] = found["funnel.stored"]
     found["unseen.val"] = found["split.val"]
+    return found
+
+
+NEAREST = """
+(SELECT strftime('%Y', o.posted_at) FROM photos o
+ WHERE o.posted_at IS NOT NULL AND o.flickr_id {} p.flickr_id ORDER BY o.flickr_id {} LIMIT 1)"""
+YEARS = f"""
+WITH dated AS (
+  SELECT p.state, p.reason, strftime('%Y', p.posted_at) AS own,
+         {NEAREST.format("<", "DESC")} AS below, {NEAREST.format(">", "ASC")} AS above
+  FROM photos p
+)
+SELECT coalesce(own, CASE WHEN below = above THEN below END, 'unknown') AS year, state,
+       coalesce(reason, '-'), count(*), sum(own IS NULL AND below = above),
+       sum(own IS NOT NULL AND below = above),
+       sum(own IS NOT NULL AND below = above AND own = above)
+FROM dated GROUP BY 1, 2, 3
+"""
+
+
+def of_years(rows):
+    """Return the losses by year of upload; each photo looks for its neighbours by itself."""
+    found = {}
+    told = rows(YEARS)
+    settled = [row for row in told if row[1] in {"stored", "gone", "rejected"}]
+    reasons = {row[2] for row in settled} - {"-"}
+    for year in {row[0] for row in settled}:
+        own = [row for row in settled if row[0] == year]
+        photos, lost = sum(row[3] for row in own), sum(row[3] for row in own if row[2] != "-")
+        name = f"year.{year}"
+        found |= {f"{name}.photos": photos, f"{name}.lost": lost, f"{name}.share": lost / photos}
+        for reason in reasons:
+            found[f"{name}.{reason}"] = sum(row[3] for row in own if row[2] == reason)
+    asked, right = (sum(row[n] or 0 for row in told) for n in (5, 6))
+    found |= {"year.asked": asked, "year.right": right / asked}
+    found["year.estimated"] = sum(row[4] or 0 for row in settled)
+    found["year.unknown.all"] = found["year.unknown.photos"]
     return found
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 from PIL import Image
@@ -47,17 +48,86 @@ def test_a_whole_report_is_one_harmless_page(scene):
     assert headings == ["h1"] + ["h2"] * 7
     assert shown.text.count("Highest scores") == 1
     assert "beats every predictor without pixels" in shown.text or "no pixel" in shown.text
+    assert len(shown.html.encode()) < 3_000_000
+
+
+def test_a_screen_reader_finds_its_way(scene):
+    scene.whole()
+    shown = scene.page()
+    assert shown.every("html", "lang") == ["en"]
+    assert [tag for tag, _ in shown.tags if tag in {"header", "nav", "main", "footer"}] == [
+        "header",
+        "nav",
+        "main",
+        "footer",
+    ]
+    sections = shown.every("section", "id")
+    links = [href for href in shown.every("a", "href") if href.startswith("#")]
+    assert links == [f"#{section}" for section in sections]
+    levels = [int(tag[1]) for tag, _ in shown.tags if tag in {"h1", "h2", "h3"}]
+    assert all(later - level <= 1 for level, later in pairwise(levels))
+    # Each heading of a table says what it heads; what can be scrolled has a name and is reached.
+    heads = [values for tag, values in shown.tags if tag == "th"]
+    assert {values.get("scope") for values in heads} == {"col", "row"}
+    scrolled = [values for _, values in shown.tags if values.get("class") == "scroll"]
+    assert len(scrolled) == len([tag for tag, _ in shown.tags if tag == "table"])
+    assert all((one["role"], one["tabindex"]) == ("region", "0") for one in scrolled)
+    names = [one["aria-label"] for one in scrolled]
+    assert len(set(names)) == len(names)
+
+
+def test_losses_are_told_by_reason_and_by_year(scene):
+    scene.whole()
+    shown = scene.page()
+    assert shown.numbers["reason.gone.not_found"] == 3
+    # The successor of 6 stands between two years, and the last one has nobody above.
+    assert (shown.numbers["year.unknown.photos"], shown.numbers["year.unknown.lost"]) == (2, 2)
+    assert (shown.numbers["year.2012.private"], shown.numbers["year.2013.not_found"]) == (1, 1)
+    assert (shown.numbers["year.2012.video"], shown.numbers["year.estimated"]) == (1, 3)
+    years = [name for name in shown.numbers if re.fullmatch(r"year\.\d+\.lost", name)]
+    assert years == [f"year.{year}.lost" for year in range(2012, 2023)]
+    told = sum(shown.numbers[name] for name in [*years, "year.unknown.lost"])
+    assert told == shown.numbers["funnel.gone"] + shown.numbers["funnel.rejected"]
+    assert "the nearest photos with a date below and above, by id, are of one year" in shown.text
+
+
+def test_without_any_date_nothing_is_said_of_years(scene):
+    scene.frozen([scene.stored(n) for n in range(9)])
+    scene.photo(state="gone", reason="private")
+    shown = scene.page()
+    assert shown.numbers["reason.gone.private"] == 1
+    assert not [name for name in shown.numbers if name.startswith("year.")]
+
+
+def test_each_photo_has_its_owner_licence_and_page(scene):
+    scene.whole()
+    shown = scene.page()
+    assert "at most 30, as Flickr" in shown.text
+    for part in re.split("<figure data-photo=", shown.html)[1:]:
+        photo = int(re.match('"([0-9]+)"', part)[1])
+        ((owner, licence, url),) = scene.rows(
+            "SELECT owner, licence, page_url FROM photos WHERE id = :id", id=photo
+        )
+        assert f"<bdi>{owner}</bdi> · {licence_name(licence)}</div>" in part
+        assert f'href="{url}"' in part
+
+
+def test_the_configuration_and_what_a_run_was_made_with_are_there(scene):
+    scene.whole()
+    html = scene.page().html
+    for value in ("resnet18", "classify", "none", "2.14.0", "3.11.7", "beef" * 16, "f00d"):
+        assert f"<bdi>{value}</bdi>" in html
 
 
 def test_every_picture_says_in_words_what_it_shows(scene):
     scene.whole()
     shown = scene.page()
     pictures = [values for tag, values in shown.tags if tag == "img"]
-    assert len(pictures) == 5 + 30
+    assert len(pictures) == 6 + 30
     assert all(values["alt"].strip() for values in pictures)
     plots = [values for values in pictures if values["src"].startswith("data:image/svg")]
     named = [values["alt"].split(" ")[0] for values in plots]
-    assert named == ["Histogram", "Loss", "Accuracy", "Scores", "Calibration:"]
+    assert named == ["Share", "Histogram", "Loss", "Accuracy", "Scores", "Calibration:"]
     for values in plots:
         ET.fromstring(base64.b64decode(values["src"].partition(",")[2]))
 
@@ -282,8 +352,8 @@ def test_a_matrix_of_many_tiers_has_the_page_to_itself(scene, tiers, shape):
     confusion = {"confusion": [[1] * tiers] * tiers}
     found = scene.page(scene.trained(dataset, judged=scene.judged(dataset) | confusion))
     assert [name for name in found.every("table", "class") if "matrix" in name] == [shape]
-    beside = [place for place in found.every("div", "class") if place == "pair"]
-    assert len(beside) == (4 if tiers == 5 else 3)  # labels, curves, figures, and the matrix
+    part = found.html.partition('id="confusion"')[2].partition('id="predictors"')[0]
+    assert (part.index('class="pair"') < part.index('class="matrix')) == (tiers == 5)
 
 
 def test_what_is_undefined_is_a_dash(scene):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
+from popq.catalogue.losses import Year
 from popq.report import judged, plots
 from popq.report.text import number, power
 
@@ -67,14 +69,9 @@ def test_there_is_no_verdict_without_a_measure():
 def test_the_matrix_has_shares_of_rows_and_none_for_an_empty_one():
     cells = judged.matrix({"confusion": [[3, 1], [0, 0]]})
     assert [[cell.share for cell in row] for row in cells] == [[0.75, 0.25], [None, None]]
-    assert cells[1][0].style == "background: rgb(31 111 139 / 0.000)"
+    assert [cell.style for cell in cells[0]] == ["--share: 0.750", "--share: 0.250"]
+    assert cells[1][0].style == "--share: 0.000"
     assert judged.matrix({}) == []
-
-
-def test_dark_cells_have_light_text():
-    ((dark, light),) = judged.matrix({"confusion": [[9, 1]]})
-    assert "color: #fff" in dark.style
-    assert "color: #fff" not in light.style
 
 
 def svg(plot):
@@ -89,6 +86,19 @@ def test_a_histogram_says_its_range_its_peak_and_its_cuts():
     assert plots.histogram(rows, [2.0, 5.0]) == plot
     assert "<svg" in svg(plot)
     assert "dc:date" not in svg(plot)
+
+
+def test_losses_by_year_are_told_and_the_unknown_year_stands_apart():
+    known = [Year(2009, stored=3, lost={"private": 1}), Year(2013, stored=5)]
+    unknown = Year(None, lost={"video": 2})
+    plot = plots.losses([*known, unknown])
+    assert plot.alt.endswith("was lost: 25.0% of 2009, 0.0% of 2013, 100.0% of an unknown year.")
+    names = re.findall("<!-- (.*?) -->", svg(plot))
+    assert [name for name in names if name.isdigit()] == ["2013", "2012", "2011", "2010", "2009"]
+    assert "unknown" in names
+    assert "unknown" not in svg(plots.losses(known))
+    many = [Year(year, stored=1) for year in range(2004, 2024)]
+    assert len(re.findall("<!-- 20.. -->", svg(plots.losses(many)))) == 7
 
 
 def test_a_histogram_of_one_label_and_one_of_many_cuts_are_drawn():

@@ -78,12 +78,14 @@ def test_given_cuts_are_taken_as_they_are(catalogue):
 
 
 def test_the_seeds_thirds_go_by_rank_and_drop_the_highest_leftovers(catalogue):
-    put(catalogue, [{"label": 5.0} for _ in range(40)] + [{"label": 9.0}])
+    labels = [5.0] * 20 + [6.0] * 10 + [7.0] * 10 + [9.0]
+    put(catalogue, [{"label": label} for label in labels])
     made = create(catalogue, Spec("d", fit="rank", split="photo"))
     assert made["count"] == 39
     assert made["photos_by_tier"] == {1: 13, 2: 13, 3: 13}
     assert made["tie_rule"] == RANK_RULE
-    assert {label for label, _, _ in members(catalogue)} == {5.0}
+    found = {(label, tier) for label, tier, _ in members(catalogue)}
+    assert found == {(5.0, 1), (5.0, 2), (6.0, 2), (6.0, 3), (7.0, 3)}
 
 
 def test_copies_by_bytes_or_looks_stay_on_one_side_across_owners(catalogue):
@@ -149,6 +151,11 @@ FEW = [{} for _ in range(2)]
         (FEW, Spec("x", fit="rank", split="photo"), "2 photos are stored and labelled"),
         ([{"owner": "1@N00"}] * 9, Spec("x"), "use `--split photo`"),
         ([{"label": 1.0}] * 50, Spec("x"), "1 distinct values make no 3 tiers"),
+        (
+            [{"label": 1.0}] * 50,
+            Spec("x", fit="rank", split="photo"),
+            "50 labels with 1 distinct values make no 3 tiers; ask for fewer tiers or give more",
+        ),
         ([{}] * 50, Spec("x", fit="given", cuts=(60.0,), tiers=2), "tier 2 of 2 has no photo"),
         ([{}] * 50, Spec("x", fit="given", cuts=(9.0, 3.0)), "each above the one before"),
         ([{}] * 50, Spec(" "), "needs a name"),

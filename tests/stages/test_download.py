@@ -4,16 +4,18 @@ import hashlib
 
 import numpy as np
 import pytest
-from houses import FIRST_ID, house, jpeg, quiet, small_world
+from houses import FIRST_ID, house, jpeg, quiet, small_world, static_urls
 
 from popq import api
-from popq.catalogue import jobs
+from popq.catalogue import enqueuing
 from popq.errors import Misconfigured
-from popq.flickr.fake.faults import Fault, Faults, Host
+from popq.flickr.fake.faults import Fault, Faults, Host, Rule
 from popq.flickr.fake.server import DEMO_KEY
 from popq.flickr.fake.world import Fate
 from popq.images.decode import crop, decode
+from popq.images.fetch import HOST
 from popq.stages.ingest import Source
+from popq.stages.streak import FAULTS
 
 
 def resolved(home, tmp_path):
@@ -43,6 +45,8 @@ def test_a_photo_is_stored_whole_and_measured_exactly(tmp_path):
             "JPEG",
         )
         with home.rooms.store.open(row[1]) as file:
+            assert file.read() == data
+        with home.rooms.store.open(row[1]) as file:
             pixels = np.asarray(crop(decode(file).image), dtype=np.int64)
         sums = home.sql(
             "SELECT pixels, sum_r, sum_g, sum_b, square_r, square_g, square_b"
@@ -66,10 +70,11 @@ def test_photos_leave_with_the_reason_that_the_image_host_gives(tmp_path):
             ("rejected", "corrupt"),
             ("stored", None),
         ]
-        # Corrupt is final after three tries, gone only after every size was asked for, and the one
-        # beyond them that the API knows.
+        # Corrupt, and a page, are final after three tries, gone only after every size was asked
+        # for, and the one beyond them that the API knows.
         tries = home.flickr.counters()["image_calls_per_photo"]
-        assert (tries[str(FIRST_ID + 28)], tries[str(FIRST_ID)]) == (3, 7)
+        corrupt, page, gone = (tries[str(FIRST_ID + 7 * number)] for number in (4, 3, 0))
+        assert (corrupt, page, gone) == (3, 3, 7)
 
 
 def test_a_photo_without_the_preferred_size_comes_in_another(tmp_path):
@@ -117,6 +122,87 @@ def test_a_photo_whose_secret_changed_is_found_again(tmp_path):
         ]
 
 
+def test_an_image_that_is_forbidden_is_asked_for_once_more(tmp_path):
+    faults = Faults()
+    faults.fail_photo(FIRST_ID, Fault.FORBIDDEN, host=Host.IMAGE)
+    with house(tmp_path, small_world(1), faults) as home:
+        resolved(home, tmp_path)
+        home.flickr.world.photos[FIRST_ID].secret = "f000000000"
+        home.flickr.counting.reset()
+        assert download(home).moved == 1
+        counters = home.flickr.counters()
+        assert {kind: asked["requests"] for kind, asked in counters["kinds"].items()} == {
+            "size z": 2,
+            "flickr.photos.getInfo": 1,
+        }
+        assert home.sql("SELECT state, secret FROM photos") == [("stored", "f000000000")]
+
+
+def test_an_image_that_must_not_be_learnt_from_is_left_alone(tmp_path):
+    """The API could say nothing else of it, so it is not asked."""
+    with house(tmp_path, small_world(2)) as home:
+        resolved(home, tmp_path)
+        home.flickr.world.photos[FIRST_ID].robots = "noai"
+        home.flickr.counting.reset()
+        done = download(home)
+        assert (done.moved, done.exited, done.left) == (1, 1, 0)
+        assert home.sql("SELECT state, reason, file_key FROM photos WHERE id = 1") == [
+            ("gone", "private", None)
+        ]
+        assert home.sql("SELECT photo_id FROM moments") == [(2,)]
+        files = [path for path in (tmp_path / "popq-data" / "store").rglob("*.*") if path.is_file()]
+        assert len(files) == 1
+        assert home.flickr.counters()["requests"]["api"] == 0
+
+
+def steps(home):
+    """Work the download job until there is nothing to claim for now."""
+    job = home.rooms.enqueue("download", by="test").job
+    drain = home.rooms.drain("download")
+    while drain.step(job):
+        pass
+
+
+def rests(home):
+    """Return whether the image host and whether the API rest."""
+    query = f"SELECT paused_until > 0 FROM hosts ORDER BY name <> '{HOST}'"
+    return [bool(paused) for (paused,) in home.sql(query)]
+
+
+def test_an_api_that_rests_costs_a_refused_photo_no_try_and_holds_up_no_other(tmp_path):
+    world = small_world(12, fates=(Fate.IMAGE_GONE,))
+    with house(tmp_path, world, max_tries=1, throttle_pause_s=60) as home:
+        resolved(home, tmp_path)
+        home.flickr.faults.throttle_for(3600)
+        steps(home)
+        states = "SELECT state, count(*) FROM photos GROUP BY state ORDER BY state"
+        assert home.sql(states) == [("resolved", 1), ("stored", 11)]
+        assert home.sql("SELECT count(*) FROM failures") == [(0,)]
+        assert rests(home) == [False, True]
+        assert home.flickr.counters()["statuses"]["api"]["429"] == 1
+        home.flickr.faults.clear()
+        home.let_pass()
+        assert download(home).exited == 1
+
+
+def test_faults_of_the_api_are_not_blamed_on_the_image_host(tmp_path):
+    refused = FAULTS + 2
+    world = small_world(refused + 2, fates=[Fate.IMAGE_PRIVATE] * refused)
+    with house(tmp_path, world, max_tries=1, throttle_pause_s=60) as home:
+        resolved(home, tmp_path)
+        home.flickr.faults.add(Rule(faults=(Fault.ERROR_502,)))
+        steps(home)
+        states = "SELECT state, count(*) FROM photos GROUP BY state ORDER BY state"
+        assert home.sql(states) == [("resolved", refused), ("stored", 2)]
+        outcomes = home.sql("SELECT outcome, count(*) FROM failures GROUP BY outcome")
+        assert outcomes == [("host_down", FAULTS - 1)]
+        assert rests(home) == [False, True]
+        home.flickr.faults.clear()
+        home.let_pass()
+        done = download(home)
+        assert (done.moved, done.exited, done.left) == (2, refused, 0)
+
+
 def test_the_api_has_the_last_word_on_an_image_that_is_refused(tmp_path):
     with house(tmp_path, small_world(2)) as home:
         resolved(home, tmp_path)
@@ -129,15 +215,19 @@ def test_the_api_has_the_last_word_on_an_image_that_is_refused(tmp_path):
         ]
 
 
-def test_a_refused_key_leaves_the_doubtful_photo_and_stores_the_others(tmp_path):
-    with house(tmp_path, small_world(3, fates=(Fate.IMAGE_GONE,)), max_tries=2) as home:
+def test_a_refused_key_leaves_the_doubtful_photos_and_stores_the_others(tmp_path):
+    """And the image host, which answered, is not taken for down."""
+    doubtful = FAULTS + 1
+    world = small_world(doubtful + 2, fates=[Fate.IMAGE_GONE] * doubtful)
+    with house(tmp_path, world, max_tries=2, throttle_pause_s=600) as home:
         resolved(home, tmp_path)
         home.flickr.faults.disable_key(DEMO_KEY)
         done = download(home)
-        assert (done.state, done.moved, done.exited, done.left) == ("done", 2, 0, 1)
+        assert (done.state, done.moved, done.exited, done.left) == ("done", 2, 0, doubtful)
         assert home.sql("SELECT state FROM photos WHERE id = 1") == [("resolved",)]
         disabled = home.sql("SELECT count(*) FROM hosts WHERE disabled_why IS NOT NULL")
         assert disabled == [(1,)]
+        assert home.sql("SELECT DISTINCT outcome FROM failures") == [("auth",)]
 
 
 def test_without_a_key_the_image_hosts_word_is_final(tmp_path):
@@ -151,15 +241,11 @@ def test_a_missing_photo_ends_also_at_a_rate_below_its_sizes(tmp_path):
     """Six sizes are asked for, and the host's burst is one call: it must not begin for ever."""
     world = small_world(2, fates=(Fate.IMAGE_GONE,))
     with house(tmp_path, world, images_per_second=0.3, flickr_keys=None, io_threads=1) as home:
-        urls = [
-            f"https://live.staticflickr.com/65535/{photo.flickr_id}_{photo.secret}_z.jpg"
-            for photo in world.photos.values()
-        ]
         source = home.list_files(tmp_path)
-        source.links.write_text("\n".join(urls))
+        source.links.write_text("\n".join(static_urls(world)))
         api.import_list(home.rooms, source)
         with home.rooms.catalogue.begin() as tx:
-            job = jobs.enqueue(tx, "download", size=25).job
+            job = enqueuing.enqueue(tx, "download", size=25).job
         home.rooms.drain("download").step(job)
         assert home.sql("SELECT state FROM photos WHERE id = 1") == [("gone",)]
 

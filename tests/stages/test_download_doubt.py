@@ -88,7 +88,7 @@ def test_a_host_that_refuses_what_it_served_is_not_believed(tmp_path):
         resolved(home, tmp_path)
         api.work(home.rooms, "download", limit=1, on_progress=quiet)
         for photo in home.flickr.world.photos.values():
-            photo.fate = Fate.HTML
+            photo.fate = Fate.IMAGE_PRIVATE
         with pytest.raises(Misconfigured, match="what it served before too"):
             download(home)
         assert states(home) == [("resolved", None, MANY), ("stored", None, 1)]
@@ -119,7 +119,7 @@ def test_the_same_bytes_for_many_owners_are_no_photos(tmp_path):
         assert states(home) == [("resolved", None, same), ("stored", None, 6)]
         assert (done.state, done.exited) == ("done", 0)
         assert home.sql("SELECT count(*) FROM moments") == [(6,)]
-        assert home.sql("SELECT DISTINCT outcome FROM failures") == [("placeholder",)]
+        assert home.sql("SELECT DISTINCT outcome FROM failures") == [("stand_in",)]
         ((message,),) = home.sql("SELECT message FROM failures LIMIT 1")
         assert f"photos of {OWNERS} owners or more" in message
         for number, photo in enumerate(world.photos.values()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from houses import house, jpeg, quiet, small_world
+from houses import house, jpeg, quiet, small_world, static_urls
 
 from popq import api
 from popq.errors import Outcome, Permanent
@@ -22,12 +22,12 @@ class WithoutSizes:
         self.client = client
         self.asked = []
 
-    def fetch(self, url):
+    def fetch(self, url, *spend):
         self.asked.append(url)
         secret = url.rpartition("/")[2].removesuffix(".jpg").partition("_")[2]
         if secret.partition("_")[2] in {size.removeprefix("_") for size in BY_RULE}:
             raise Permanent("HTTP 404", outcome=Outcome.GONE, http_status=404)
-        return self.client.fetch(url)
+        return self.client.fetch(url, *spend)
 
 
 def downloaded(home):
@@ -90,3 +90,22 @@ def test_nobody_asks_for_sizes_before_a_404_nor_after_the_api_said_that_it_is_go
         states = home.sql("SELECT state, reason FROM photos ORDER BY id")
         assert states == [("gone", "not_found"), ("stored", None)]
         assert SIZES not in home.flickr.counters()["kinds"]
+
+
+def test_a_missing_photo_ends_also_with_a_key_that_gives_one_call_at_a_time(tmp_path):
+    """Two calls are needed; what the first one said is not asked for again."""
+    world = small_world(2, fates=(Fate.IMAGE_GONE,))
+    with house(tmp_path, world, flickr_calls_per_hour=360) as home:
+        source = home.list_files(tmp_path)
+        source.links.write_text("\n".join(static_urls(world)))
+        api.import_list(home.rooms, source)
+        job, drain = home.rooms.enqueue("download", by="test").job, home.rooms.drain("download")
+        for _ in range(2):
+            home.let_pass()
+            with home.rooms.catalogue.begin() as tx:
+                tx.exec_driver_sql("UPDATE hosts SET tat = 0")
+            while drain.step(job):
+                pass
+        assert home.sql("SELECT state FROM photos ORDER BY id") == [("gone",), ("stored",)]
+        kinds = home.flickr.counters()["kinds"]
+        assert (kinds[INFO]["requests"], kinds[SIZES]["requests"]) == (1, 1)

@@ -7,7 +7,7 @@ import pytest
 from houses import FIRST_ID, house, quiet, small_world
 
 from popq import api
-from popq.catalogue import batches, claims, jobs
+from popq.catalogue import batches, claims, enqueuing
 from popq.errors import BadInput, Misconfigured, ServiceDown
 from popq.flickr.fake.faults import Fault, Faults
 
@@ -21,7 +21,7 @@ def home(tmp_path):
 
 def enqueue(home, stage="resolve", size=25):
     with home.rooms.catalogue.begin() as tx:
-        return jobs.enqueue(tx, stage, size=size).job
+        return enqueuing.enqueue(tx, stage, size=size).job
 
 
 def test_stopping_keeps_what_is_finished_and_hands_the_rest_back_at_once(home):
@@ -69,7 +69,7 @@ def test_two_drains_side_by_side_ask_for_no_photo_twice(home):
 
 def test_results_are_settled_while_the_batch_goes_on(tmp_path):
     faults = Faults()
-    faults.fail_photo(FIRST_ID + 7 * 10, Fault.SLOW, slow_s=1.5)
+    faults.fail_photo(FIRST_ID + 7 * 10, Fault.SLOW, slow_s=5.0)
     with house(tmp_path, small_world(20), faults, settle_every_s=0.01, io_threads=1) as home:
         api.import_list(home.rooms, home.list_files(tmp_path))
         seen = []
@@ -183,8 +183,8 @@ def test_a_service_that_is_down_costs_no_photo_anything(tmp_path):
 
 def test_a_photo_slower_than_the_lease_is_worked_once(tmp_path):
     faults = Faults()
-    faults.fail_photo(FIRST_ID, Fault.SLOW, slow_s=1.5)
-    with house(tmp_path, small_world(3), faults, lease_s=0.4) as home:
+    faults.fail_photo(FIRST_ID, Fault.SLOW, slow_s=5.0)
+    with house(tmp_path, small_world(3), faults, lease_s=2) as home:
         api.import_list(home.rooms, home.list_files(tmp_path))
         done = api.work(home.rooms, "resolve", on_progress=quiet)
         assert (done.moved, done.left) == (3, 0)
@@ -370,3 +370,34 @@ def test_leases_at_a_time_are_bounded_by_the_keys_and_their_calls(tmp_path):
         with home.rooms.catalogue.begin() as tx:
             batches.hand_back(tx, first, 0.0, 5)
         assert drain.step(job)
+
+
+#: What a job is that two workers left: each closed one of its last batches, and took the other's
+#: for open.
+LEFT_OPEN = "UPDATE jobs SET state = 'running', finished_at = NULL"
+
+
+def test_who_closes_the_last_batch_looks_whether_its_job_is_over(home):
+    job = enqueue(home)
+    closed = []
+
+    def after_each():
+        closed.append(job)
+        with home.rooms.catalogue.begin() as tx:
+            tx.exec_driver_sql(LEFT_OPEN)
+
+    assert not home.rooms.drain("resolve").work_for(60.0, job, after_each)
+    assert len(closed) == 3
+    assert home.sql("SELECT state FROM jobs") == [("done",)]
+
+
+def test_a_job_whose_last_batches_were_closed_at_once_ends_while_its_host_rests(home):
+    job = enqueue(home)
+    drain = home.rooms.drain("resolve")
+    while drain.step(job):
+        pass
+    with home.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql(LEFT_OPEN)
+        tx.exec_driver_sql("UPDATE hosts SET paused_until = 9e9")
+    assert not drain.step(job)
+    assert home.sql("SELECT state FROM jobs") == [("done",)]

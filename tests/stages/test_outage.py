@@ -76,6 +76,20 @@ def test_an_image_host_that_is_down_costs_no_photo_its_tries(tmp_path):
         assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
 
 
+@pytest.mark.parametrize("faults", [(Fault.HTML_200, Fault.SHORT_LENGTH), (Fault.HTML_200,)])
+def test_an_image_host_that_sends_pages_and_halves_for_a_while_ends_no_photo(tmp_path, faults):
+    """Three such answers end a photo, unless what the host served before comes so, too."""
+    outage = Rule(faults=faults, host=Host.IMAGE, from_call=6, lasts_s=2.0)
+    pace = HASTE | {"max_tries": 5}
+    with house(tmp_path, small_world(30), Faults([outage]), **pace) as home:
+        take_in(home, tmp_path)
+        for stage in ("resolve", "download"):
+            assert api.work(home.rooms, stage, on_progress=quiet).left == 0
+        assert home.sql("SELECT DISTINCT state, reason FROM photos") == [("stored", None)]
+        assert outage.strikes > 30
+        assert outage.strikes < 150
+
+
 def test_a_paused_host_is_told_with_its_reason(tmp_path):
     faults = Faults([Rule(faults=(Fault.ERROR_502,))])
     with house(tmp_path, small_world(40), faults, throttle_pause_s=600) as home:

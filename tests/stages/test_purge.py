@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from houses import FIRST_ID, house, quiet, small_world
+from houses import FIRST_ID, quiet, stored_house
 
 from popq import api
 from popq.errors import BadInput
 from popq.stages import purge
-from popq.stages.dataset import Spec
 
 TRAIN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 1}
 
 
 @pytest.fixture
 def home(tmp_path):
-    with house(tmp_path, small_world(40, owners=10)) as home:
-        api.import_list(home.rooms, home.list_files(tmp_path))
-        for stage in ("resolve", "download"):
-            api.work(home.rooms, stage, on_progress=quiet)
-        api.make_dataset(home.rooms, Spec("main", val=0.3))
+    with stored_house(tmp_path, 40, owners=10) as home:
         yield home
 
 
@@ -29,7 +24,7 @@ def files(home):
 
 
 def take_out(home, **what):
-    return api.purge(home.rooms, reason="test", agreed=lambda _: True, **what)
+    return api.purge(home.rooms, reason="test", agreed=lambda _: True, on_progress=quiet, **what)
 
 
 def test_files_and_packs_go_and_a_later_run_does_without(home):
@@ -58,7 +53,10 @@ def test_without_consent_nothing_is_taken(home):
     before = files(home)
     shown = []
     refuse = lambda doomed: bool(shown.append(doomed))  # noqa: E731
-    assert api.purge(home.rooms, owner="10000003@N00", reason="x", agreed=refuse) is None
+    assert (
+        api.purge(home.rooms, owner="10000003@N00", reason="x", agreed=refuse, on_progress=quiet)
+        is None
+    )
     assert len(shown[0].photos) == 4
     assert files(home) == before
     assert home.sql("SELECT count(*) FROM photos") == [(40,)]

@@ -27,6 +27,25 @@ def test_photos_are_resolved_with_what_flickr_says_of_them(tmp_path):
         assert home.sql("SELECT image_url FROM photos WHERE id = 1") == [(url,)]
 
 
+@pytest.mark.parametrize(("photos", "owners"), [(1, 1), (12, 1)])
+def test_what_flickr_says_of_a_photo_is_kept_as_it_says_it(tmp_path, photos, owners):
+    """Asked for by itself, and found on its owner's pages."""
+    world = small_world(photos, owners=owners)
+    photo = world.photos[FIRST_ID]
+    photo.title, photo.tags, photo.views, photo.licence = "Ein Café", ("blue", "sky"), 18043, 4
+    photo.posted_at, photo.taken_at = 1_490_376_472, "2017-02-17 09:08:07"
+    with house(tmp_path, world) as home:
+        take_in(home, tmp_path)
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        columns = "title, tags, views, licence, posted_at, taken_at"
+        (row,) = home.sql(f"SELECT {columns} FROM photos WHERE flickr_id = {FIRST_ID}")
+        *said, posted, taken = row
+        assert said == ["Ein Café", "blue sky", 18043, 4]
+        assert (posted[:19], taken) == ("2017-03-24 17:27:52", "2017-02-17 09:08:07")
+        by_owner = home.flickr.counters()["kinds"].get("flickr.people.getPublicPhotos")
+        assert bool(by_owner) == (photos > 1)
+
+
 def test_each_photo_is_asked_for_once(tmp_path):
     with house(tmp_path, small_world(60)) as home:
         take_in(home, tmp_path)

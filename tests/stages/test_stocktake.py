@@ -105,9 +105,8 @@ def test_a_photo_purged_while_a_worker_holds_it_leaves_nothing_for_ever(tmp_path
 
         def purged_meanwhile(photos, permits):
             yield from process(photos, permits)
-            api.purge(
-                home.rooms, photo=str(photos[0].flickr_id), reason="asked", agreed=lambda _: True
-            )
+            asked = {"reason": "asked", "agreed": lambda _: True, "on_progress": quiet}
+            api.purge(home.rooms, photo=str(photos[0].flickr_id), **asked)
 
         stage.process = purged_meanwhile
         assert drain.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from houses import quiet, stored_house
 
 from popq import api
-from popq.errors import BadInput, Misconfigured, PopqError
+from popq.bootstrap import Rooms
+from popq.catalogue import enqueuing
+from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.images import pack
 from popq.stages import train
 from popq.stages.dataset import Spec
@@ -55,6 +58,7 @@ def test_a_run_records_its_epochs_its_weights_and_its_metrics(stored, trained):
     names = {"majority", "nearest_id", "nearest_id_3", "nearest_id_25", "mean_colour"}
     assert set(judged["without_pixels"]) == names  # no owner's mean: split by owner
     assert judged["shared_owners"] == {"owners": 0, "photos": 0}
+    assert judged["without_owner"] == {"judged": 0, "training": 0}
     low, high = judged["intervals"]["accuracy"]
     assert low <= judged["accuracy"] <= high
     said = stored.sql(
@@ -97,6 +101,18 @@ def test_every_stored_photo_gets_a_score_and_a_second_time_does_nothing(stored, 
     assert again is None
 
 
+def test_a_damaged_pack_is_built_anew_before_a_run_learns_from_it(stored, trained):
+    ((fingerprint,),) = stored.sql("SELECT fingerprint FROM datasets WHERE name = 'main'")
+    path = stored.rooms.settings.data_dir / "packs" / fingerprint[:16] / "pixels.u8"
+    whole = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(len(whole) // 2)
+        file.write(bytes(400_000))
+    run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 47, "epochs": 1})
+    api.train(stored.rooms, run, on_progress=quiet)
+    assert path.read_bytes() == whole
+
+
 def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 5, "epochs": 1})
     api.train(stored.rooms, run, on_progress=quiet)
@@ -127,6 +143,35 @@ def test_packed_photos_are_scored_without_a_file_and_others_from_theirs(stored, 
     assert api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet) is None
 
 
+def test_two_workers_share_a_job_that_scores_all_again_and_do_nothing_twice(stored, trained):
+    run = trained["id"]
+    api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
+    with stored.rooms.catalogue.begin() as tx:
+        only = enqueuing.again(tx, run, {})
+        made = enqueuing.enqueue(tx, "score", size=4, run_id=run, only=only)
+    both = threading.Barrier(2)
+
+    def work():
+        with Rooms(stored.rooms.settings) as rooms:
+            drain = rooms.drain("score")
+            drain.stage("score", run)
+            both.wait()
+            done = int(drain.step(made.job))
+            both.wait()  # each has had a batch
+            while drain.step(made.job):
+                done += 1
+            return done
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [worker.result() for worker in [pool.submit(work) for _ in range(2)]]
+    assert min(done) >= 1
+    assert sum(done) == made.batches
+    tells = "SELECT max(term), sum(moved), max(state) FROM batches"
+    assert stored.sql(f"{tells} WHERE job_id = {made.job}") == [(1, made.photos, "done")]
+    by = stored.sql(f"SELECT job_id, count(*) FROM scores WHERE run_id = {run} GROUP BY job_id")
+    assert by == [(made.job, made.photos)]
+
+
 def test_a_file_that_rotted_in_the_store_is_fetched_again(stored, trained):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 6, "epochs": 1})
     api.train(stored.rooms, run, on_progress=quiet)
@@ -140,18 +185,25 @@ def test_a_file_that_rotted_in_the_store_is_fetched_again(stored, trained):
     assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
 
 
-def test_a_run_that_ends_as_nobody_foresaw_says_so_too(stored):
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (MemoryError("no room for tensors"), "failed"),  # nobody foresaw it
+        (ServiceDown("the store does not answer"), "queued"),  # it waits for the store
+    ],
+)
+def test_a_run_that_is_broken_off_says_why(stored, error, state):
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 29})
 
     def breaks(phase, done, total):
-        raise MemoryError("no room for tensors")
+        raise error
 
     where = stored.rooms.trainer_place()
     stop = threading.Event()
-    with pytest.raises(MemoryError):
+    with pytest.raises(type(error)):
         train.train(stored.rooms.catalogue, run, where, stop=stop, on_progress=breaks)
     found = api.show_run(stored.rooms, run)
-    assert (found["state"], found["message"]) == ("failed", "no room for tensors")
+    assert (found["state"], found["message"]) == (state, str(error))
 
 
 def test_a_run_that_is_stopped_is_handed_back_and_goes_on(stored):
@@ -186,14 +238,17 @@ def test_a_run_that_another_worker_holds_is_left_alone(stored):
     assert not train.train(stored.rooms.catalogue, run, where, stop=stop, on_progress=quiet)
 
 
-def test_a_run_that_fails_says_why_and_can_be_asked_for_again(stored):
-    wish = {**SMALL, "seed": 13, "weights": "/nowhere/weights.safetensors"}
+def test_a_run_that_lacks_weights_says_why_and_can_be_asked_for_again(stored, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"broken")
+    wish = {**SMALL, "seed": 13, "weights": str(broken)}
     run = api.new_run(stored.rooms, "main", "default", wish)
-    with pytest.raises(PopqError, match="nowhere"):
+    with pytest.raises(PopqError, match="broken"):
         api.train(stored.rooms, run, on_progress=quiet)
     ((state, message),) = stored.sql(f"SELECT state, message FROM runs WHERE id = {run}")
-    assert state == "failed"
-    assert "nowhere" in message
+    assert state == "stopped"
+    assert "broken" in message
+    assert api.new_run(stored.rooms, "main", "default", wish) == run
 
 
 def test_an_unfinished_run_of_the_same_wish_is_taken_up(stored):
@@ -293,7 +348,8 @@ def test_a_photo_whose_file_is_gone_is_named_before_training(stored):
             api.train(stored.rooms, run, on_progress=quiet)
     finally:
         path.write_bytes(whole)
-    assert api.show_run(stored.rooms, run)["state"] == "failed"
+    assert api.show_run(stored.rooms, run)["state"] == "stopped"
+    assert api.new_run(stored.rooms, "short", "default", SMALL) == run
 
 
 def test_a_run_says_which_code_and_data_made_it(stored, trained):

@@ -93,8 +93,16 @@ def test_labels_that_are_not_finite_are_refused(bad):
 
 
 def test_fewer_distinct_labels_than_tiers_are_refused():
-    with pytest.raises(BadInput, match="4 labels with 2 distinct values make no 3 tiers"):
-        fit_cuts(np.array([1.0, 1.0, 2.0, 2.0]), 3)
+    labels = np.array([1.0, 1.0, 2.0, 2.0])
+    for cut in (fit_cuts, by_rank):
+        with pytest.raises(BadInput, match="4 labels with 2 distinct values make no 3 tiers"):
+            cut(labels, 3)
+
+
+def test_ranks_do_not_count_the_labels_that_they_leave_over():
+    labels = np.array([1.0] * 6 + [2.0, 3.0])
+    with pytest.raises(BadInput, match="6 labels with 1 distinct values make no 3 tiers"):
+        by_rank(labels, 3)
 
 
 def test_no_labels_are_refused():
@@ -116,7 +124,8 @@ def test_one_tier_is_none():
 @given(st.lists(st.integers(0, 5).map(float), min_size=2, max_size=40), st.integers(2, 5))
 def test_ranks_have_equal_sizes_in_order_and_leave_out_the_highest(values, count):
     labels = np.array(values)
-    if len(labels) < count:
+    kept = np.sort(labels)[: len(labels) // count * count]
+    if len(np.unique(kept)) < count:
         with pytest.raises(BadInput):
             by_rank(labels, count)
         return

@@ -113,6 +113,12 @@ def test_other_photos_cannot_be_compared():
             {"n": 1200, "owners": 40, "shared_owners": {"owners": 9, "photos": 1100}},
             ["The split leaks: 1,100 of 1,200 judged photos belong to 9 owners"],
         ),
+        (
+            {"n": 1200, "owners": 900, "without_owner": {"judged": 900, "training": 2100}},
+            ["owners of 900 of 1,200 judged photos and of 2,100 training photos are unknown"],
+        ),
+        ({"n": 90, "owners": 40, "without_owner": {"judged": 0, "training": 1}}, ["unknown"]),
+        ({"n": 90, "owners": 40, "without_owner": {"judged": 0, "training": 0}}, []),
         ({"n": 90, "owners": 29, "shared_owners": {"owners": 0, "photos": 0}}, ["of 29 owners"]),
     ],
 )

@@ -1,0 +1,59 @@
+"""Plan: make the run that was asked for, or find the one that was asked to do the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from popq.catalogue import datasets, runs
+from popq.catalogue.db import Catalogue, Tx
+from popq.catalogue.states import RunState
+from popq.learn import trackers
+from popq.learn.config import configure
+from popq.learn.model import check_weights, full_path
+
+
+def create_run(
+    catalogue: Catalogue, dataset: str, preset: str, *, tracker: str | None = None, **options: Any
+) -> int:
+    """Make a queued run, or take up an unfinished one that was asked to do exactly the same.
+
+    `options` are fields of the trainer's configuration; `tracker` is told of its epochs. Raises
+    `BadInput` for what it cannot do, a new run's file of weights that cannot be read among it,
+    `Misconfigured` for a tracker that is not installed.
+    """
+    if tracker is not None:
+        trackers.check(tracker)
+    with catalogue.begin() as tx:
+        row, config = _asked(tx, dataset, preset, options)
+        same = _same(tx, row.id, config, options)
+        if same is not None and same.state != RunState.DONE:
+            # Its weights are not looked for: a run that has begun goes on from its checkpoint.
+            runs.requeue(tx, same.id, tracker)
+            return int(same.id)
+        check_weights(config["weights"])
+        return runs.create(tx, row.id, config, config["seed"], tracker)
+
+
+def find_done(catalogue: Catalogue, dataset: str, preset: str, **options: Any) -> int | None:
+    """Return a run that has done exactly this already; None when there is none."""
+    with catalogue.read() as tx:
+        row, config = _asked(tx, dataset, preset, options)
+        same = _same(tx, row.id, config, options)
+    return int(same.id) if same is not None and same.state == RunState.DONE else None
+
+
+def _asked(
+    tx: Tx, dataset: str, preset: str, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    row = datasets.get(tx, dataset)
+    training = sum(n for split, _, n in datasets.counts(tx, row.id) if split == "train")
+    config = configure(preset, training, outputs=row.tiers, **options).to_json()
+    # Whoever trains it stands in another folder than whoever asked.
+    return row, config | {"weights": full_path(config["weights"])}
+
+
+def _same(tx: Tx, dataset: int, config: dict[str, Any], options: dict[str, Any]) -> Any | None:
+    """Return the run that was asked to do the same; older ones keep the weights' path as typed."""
+    as_typed = config | {"weights": options.get("weights", config["weights"])}
+    found = runs.find_same(tx, dataset, config)
+    return runs.find_same(tx, dataset, as_typed) if found is None else found
