@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,8 +11,8 @@ from contextlib import closing
 import pytest
 from catalogue.scene import Scene
 from cli.conftest import Here
-from safetensors import safe_open
-from safetensors.torch import save_file
+
+from popq.learn import checkpoint
 
 COMMANDS = {
     "score": ["score", "--all", "--run"],
@@ -104,14 +103,10 @@ def test_a_file_to_train_from_that_is_not_there_makes_no_run(reader):
 
 
 def rewrite(path, change):
-    """Write a checkpoint anew with other facts; return its hash."""
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata()
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-    path.unlink()
-    facts = change(json.loads(header["popq"]))
-    save_file(tensors, path, {"popq": json.dumps(facts)})
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Write the best checkpoint anew with other facts; return its hash."""
+    tensors, facts = checkpoint.read(path.parent, "best")
+    checkpoint.write(path.parent, "best", tensors, change(facts))
+    return checkpoint.weights_sha256(path.parent)
 
 
 def test_a_graph_that_differs_from_the_network_is_not_exported(mine):
