@@ -2,7 +2,8 @@
 
 Bare: Pillow's `open`, `draft`-less decode to RGB and one bilinear resize to 256 on the short side
 with the centre square kept, by as many threads as there are cores, nothing written. In turns with
-`popq.images.pack.build` of the same files into a new folder, synced. Prints JSON; exits 1 below.
+`popq.images.pack.build` of the same files into a new folder, synced. Three blocks of the pack: the
+sync of each but the last goes on beside the decoding of the next. Prints JSON; exits 1 below.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import photos
 from PIL import Image
 
 FLOOR = 0.85
-PHOTOS = 600
-TURNS = 5
+PHOTOS = 3000
+TURNS = 3
 
 
 def bare(path: Path) -> bytes:

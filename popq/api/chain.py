@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from popq.api.catalogue import import_list, init
-from popq.api.learning import make_dataset, new_run, train
+from popq.api.learning import check_learning, make_dataset, new_run, train
 from popq.api.progress import OnProgress
 from popq.api.work import work
 from popq.bootstrap import Rooms, torch_stage
@@ -30,9 +30,11 @@ def run_all(
 ) -> dict[str, Any]:
     """Go from a list to scored photos in one go; started again, it goes on where it was.
 
-    Each step is the one its own command takes. Returns what each came to.
+    Each step is the one its own command takes. Returns what each came to. What is asked of the
+    later ones is checked before the first.
     """
     summary: dict[str, Any] = {"catalogue": init(rooms)["catalogue"]}
+    check_learning(rooms, spec, preset, options)
     report = import_list(rooms, source, on_progress=on_progress)
     summary["import"] = asdict(report)
     left = 0

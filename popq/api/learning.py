@@ -37,16 +37,11 @@ def newest_dataset(rooms: Rooms, name: str | None) -> str:
 
 def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
     """Freeze a data set, or return the one of that name if it was asked to be the same."""
-    with rooms.catalogue.read() as tx:
-        there = datasets.find(tx, spec.name)
-        new, relabelled = datasets.drift(tx, there.id) if there is not None else (0, 0)
+    there = _frozen(rooms, spec)
     if there is None:
         return dataset.create(rooms.catalogue, spec)
-    asked = (spec.tiers, spec.fit, spec.split, spec.val, spec.test, spec.seed)
-    made = (there.tiers, there.fit, there.split_rule, there.val, there.test, there.seed)
-    if asked != made or (spec.cuts and list(spec.cuts) != there.cuts):
-        message = f"The data set {spec.name!r} is frozen with other tiers or another split"
-        raise BadInput(f"{message}; give another name.")
+    with rooms.catalogue.read() as tx:
+        new, relabelled = datasets.drift(tx, there.id)
     described = dataset.describe(rooms.catalogue, spec.name)
     if new or relabelled:
         described["warnings"].append(
@@ -54,6 +49,31 @@ def make_dataset(rooms: Rooms, spec: Spec) -> dict[str, Any]:
             " its photos have another label now; give another --name for a set of all of them"
         )
     return described
+
+
+def _frozen(rooms: Rooms, spec: Spec) -> Any | None:
+    """Return the data set of that name, None without one; `BadInput` if it was asked otherwise."""
+    with rooms.catalogue.read() as tx:
+        there = datasets.find(tx, spec.name)
+    if there is None:
+        return None
+    asked = (spec.tiers, spec.fit, spec.split, spec.val, spec.test, spec.seed)
+    made = (there.tiers, there.fit, there.split_rule, there.val, there.test, there.seed)
+    if asked != made or (spec.cuts and list(spec.cuts) != there.cuts):
+        message = f"The data set {spec.name!r} is frozen with other tiers or another split"
+        raise BadInput(f"{message}; give another name.")
+    return there
+
+
+def check_learning(rooms: Rooms, spec: Spec, preset: str, options: dict[str, Any]) -> None:
+    """Raise what making this data set and training on it here would raise, whatever is stored.
+
+    Before days of downloads, that is. ImageNet's weights are fetched if they are wanted.
+    """
+    dataset.check(spec)
+    _frozen(rooms, spec)
+    plan, device = torch_stage("plan"), rooms.settings.device
+    plan.check(rooms.catalogue, spec.name, spec.tiers, preset, device=device, **options)
 
 
 def scored_run(rooms: Rooms, run_id: int | None) -> int:

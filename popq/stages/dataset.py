@@ -65,6 +65,18 @@ class _Photos:
         return len(self.known.id)
 
 
+def check(spec: Spec) -> None:
+    """Raise `BadInput` for a spec of which no photos whatever could make a data set."""
+    if not spec.name.strip():
+        raise BadInput("A data set needs a name, to be trained on and found again.")
+    if len(spec.cuts) != (spec.tiers - 1 if spec.fit == "given" else 0):
+        message = f"{len(spec.cuts)} cuts for {spec.tiers} tiers with fit {spec.fit!r}"
+        raise BadInput(f"{message}: fit 'given' takes one cut fewer than tiers, others take none.")
+    if spec.cuts:
+        tiers.checked_cuts(spec.cuts)
+    splits.check_shares(spec.val, spec.test)
+
+
 def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
     """Freeze every stored, labelled photo into a data set and describe it; see `describe`.
 
@@ -74,11 +86,7 @@ def create(catalogue: Catalogue, spec: Spec) -> dict[str, Any]:
     labels, for cuts that leave a tier without training photos, and for a split that comes out
     empty.
     """
-    if not spec.name.strip():
-        raise BadInput("A data set needs a name, to be trained on and found again.")
-    if len(spec.cuts) != (spec.tiers - 1 if spec.fit == "given" else 0):
-        message = f"{len(spec.cuts)} cuts for {spec.tiers} tiers with fit {spec.fit!r}"
-        raise BadInput(f"{message}: fit 'given' takes one cut fewer than tiers, others take none.")
+    check(spec)
     with catalogue.begin() as tx:
         datasets.hold_still(tx)
         if datasets.find(tx, spec.name) is not None:

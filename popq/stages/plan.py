@@ -9,7 +9,7 @@ from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
 from popq.learn import trackers
 from popq.learn.config import configure
-from popq.learn.model import check_weights, full_path
+from popq.learn.model import build, check_weights, full_path, pick_device
 
 
 def create_run(
@@ -32,6 +32,22 @@ def create_run(
             return int(same.id)
         check_weights(config["weights"])
         return runs.create(tx, row.id, config, config["seed"], tracker)
+
+
+def check(
+    catalogue: Catalogue, dataset: str, tiers: int, preset: str, *, device: str, **options: Any
+) -> None:
+    """Raise what would end a run of these options, here on `device`, before its first step.
+
+    The data set may not be there yet. Fetches ImageNet's weights if such a run is to begin.
+    """
+    config = configure(preset, 1, outputs=tiers, **options)
+    pick_device(device)
+    with catalogue.read() as tx:
+        there = datasets.find(tx, dataset) is not None
+        begun = there and _same(tx, *_asked(tx, dataset, preset, options), options) is not None
+    if not begun:
+        build(config.arch, tiers, config.weights)
 
 
 def find_done(catalogue: Catalogue, dataset: str, preset: str, **options: Any) -> int | None:

@@ -49,8 +49,7 @@ def assign(
     Raises `BadInput` when shares are out of range (0 < val, 0 <= test, val + test < 1), lengths
     differ, a time is missing, or the train or val split comes out empty.
     """
-    if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
-        raise BadInput(f"val {val} and test {test}: need 0 < val, 0 <= test and val + test < 1")
+    check_shares(val, test)
     if not len(ids) == len(owners) == len(times) == len(copies):
         counts = f"{len(ids)} ids, {len(owners)} owners, {len(times)} times, {len(copies)} copies"
         raise BadInput(f"{counts} do not match")
@@ -65,6 +64,12 @@ def assign(
         sides = _by_name(names, _linked(names, copies), val, test, salt)
     _check_sizes(sides, rule, owners)
     return _NAMES[sides]
+
+
+def check_shares(val: float, test: float) -> None:
+    """Raise `BadInput` unless 0 < val, 0 <= test and val + test < 1."""
+    if not (0 < val < 1 and 0 <= test < 1 and val + test < 1):
+        raise BadInput(f"val {val} and test {test}: need 0 < val, 0 <= test and val + test < 1")
 
 
 def largest_share(owners: Sequence[str | None], copies: npt.NDArray[np.int64]) -> float:
