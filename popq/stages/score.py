@@ -121,8 +121,8 @@ class Score:
 
     def _refused(self, photo: WorkPhoto, error: Permanent | Transient) -> Result:
         failed = Failed(photo.id, error.outcome, str(error))
-        if photo.image_url is None:
-            return failed
+        if photo.image_url is None or error.outcome is Outcome.TRANSIENT:
+            return failed  # a file that cannot be read now is not lost
         if error.outcome is Outcome.CORRUPT:
             # It was whole when it was stored: our file has rotted, not the photo.
             self._store.delete(str(photo.file_key))

@@ -140,6 +140,21 @@ def test_a_store_that_is_not_mounted_costs_no_photo_its_file(stored, trained):
     assert (done.state, done.moved, done.left) == ("done", before[0][1], 0)
 
 
+def test_a_file_that_cannot_be_read_now_is_tried_again_and_not_given_up(stored, trained):
+    ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 11")
+    path = stored.rooms.store.path(key)
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to("/proc/self/mem")  # opens, and fails when it is read
+    again = {"run_id": trained["id"], "again": True, "on_progress": quiet}
+    try:
+        with without(stored, "packs"):
+            done = api.work(stored.rooms, "score", **again)
+    finally:
+        path.with_suffix(".kept").replace(path)
+    assert (done.exited, done.left) == (0, 1)
+    assert stored.sql("SELECT state, file_key FROM photos WHERE id = 11") == [("stored", key)]
+
+
 def test_packed_photos_are_scored_without_a_file_and_others_from_theirs(stored, trained):
     api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet)
     query = f"SELECT photo_id, score FROM scores WHERE run_id = {trained['id']}"
