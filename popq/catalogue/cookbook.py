@@ -255,5 +255,7 @@ Each runs as it stands on SQLite and PostgreSQL. `popq sql` opens the right prom
 `.parameter set :run 1` at the sqlite3 prompt, `\\set run 1` at psql's; a browser asks for them.
 
 `photo_status` has every photo, `scored_photos` every score with its photo. A score is in the
-label's unit. `split <> 'train'` leaves photos that the run never saw.
+label's unit, but for a run that ranks: its scores only order photos, so what takes labels from
+scores says nothing of it. `split <> 'train'` leaves the photos of the run's data set that it has
+not trained on.
 """

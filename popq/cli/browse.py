@@ -19,6 +19,8 @@ from popq.errors import BadInput, Misconfigured
 HOST = "127.0.0.1"
 #: A query may take so long.
 QUERY_MS = 20_000
+#: What a database of SQLite begins with.
+_MAGIC = b"SQLite format 3\0"
 
 
 @click.command()
@@ -40,14 +42,16 @@ def browse_command(file: Path | None, port: int) -> None:
         found = _catalogue()
         files = [str(found)]
     else:
+        _check_database(file)
         # Nobody writes to a copy, so it can be read without a lock.
         found, files = file, ["--immutable", str(file)]
     from datasette.cli import cli as datasette  # noqa: PLC0415 - an extra, and slow to load
+    from datasette.utils import tilde_encode  # noqa: PLC0415 - the same
 
     with tempfile.TemporaryDirectory() as folder:
         metadata = Path(folder, "metadata.json")
         metadata.write_text(json.dumps(_metadata(found.stem)), encoding="utf-8")
-        show.note(f"{found} at http://{HOST}:{port}/{found.stem}; Ctrl-C stops.")
+        show.note(f"{found} at http://{HOST}:{port}/{tilde_encode(found.stem)}; Ctrl-C stops.")
         options = ["--metadata", str(metadata), "--host", HOST, "--port", str(port)]
         options += ["--setting", "sql_time_limit_ms", str(QUERY_MS)]
         options += ["--setting", "allow_download", "off"]
@@ -63,6 +67,13 @@ def _catalogue() -> Path:
             )
         with rooms.catalogue.read():  # says what is wrong if there is none
             return rooms.catalogue.path
+
+
+def _check_database(file: Path) -> None:
+    with file.open("rb") as start:
+        if start.read(len(_MAGIC)) == _MAGIC:
+            return
+    raise BadInput(f"{file} is no SQLite database; `popq export catalogue -o copy.db` makes one.")
 
 
 def _metadata(database: str) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +17,8 @@ from popq.cli.progress import Ticker, progress
 
 #: Name, what the network says (None if it could not be read), and why it could not.
 Said = tuple[str, dict[str, Any] | None, str | None]
+
+_run: Final = click.IntRange(1, show.BIGGEST)
 
 
 @click.command()
@@ -35,6 +38,7 @@ def predict_command(
     if as_csv and as_json:
         raise click.UsageError("Either CSV or JSON; not both.")
     bad: list[dict[str, Any]] = []
+    _take_any_name()
     with open_rooms() as rooms:
         with progress("Loading the network") as ticker:
             found = _good(_predicted(rooms, model, sources, ticker), bad)
@@ -54,11 +58,19 @@ def predict_command(
         raise SystemExit(1)
 
 
+def _take_any_name() -> None:
+    """Let names of files that are no UTF-8 come in and go out as the bytes that they are."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
+
+
 def _predicted(
     rooms: Rooms, model: str, sources: tuple[str, ...], ticker: Ticker
 ) -> Iterator[Said]:
     stage = torch_stage("predict")
-    scorer = rooms.scorer(int(model) if model.isdecimal() else Path(model))
+    run = _run.convert(int(model), None, None) if model.isdecimal() else None
+    scorer = rooms.scorer(Path(model) if run is None else int(run))
     names, total = stage.sources(sources, iter(sys.stdin)), 0
     if "-" not in sources:  # what is piped in has no end that is known
         names = list(names)

@@ -82,6 +82,10 @@ def read(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"The checkpoint {path} cannot be read: it is missing. Put it back, or train anew."
+        ) from error
     except (OSError, SafetensorError) as error:
         raise BadInput(
             f"The checkpoint {path} cannot be read: {error}. Delete it to train anew, or put the "

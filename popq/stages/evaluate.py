@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,18 +36,19 @@ def evaluate(catalogue: Catalogue, run: int, file: Path | None) -> dict[str, Any
     given = None if file is None else read_submission(file)
     with catalogue.read() as tx:
         row = runs.get(tx, run)
-        found = _ours(tx, run) if given is None else given
+        found: Mapping[Any, float] = _ours(tx, run) if given is None else given
         unit = given is not None or in_labels_unit(row.config)
         labels, scores, splits, used = [], [], [], set()
         missing = 0
         for about in _members(tx, row.dataset_id):
             post = exports.post_id(about["flickr_id"], about["source_key"])
-            if post not in found:
+            key = about["photo_id"] if given is None else post
+            if key not in found:
                 missing += about["split"] in _UNSEEN
                 continue
-            used.add(post)
+            used.add(key)
             labels.append(about["label"])
-            scores.append(found[post])
+            scores.append(found[key])
             splits.append(about["split"])
     if not used:
         message = f"None of the {len(found):,} scores is of a photo of the data set {row.dataset!r}"
@@ -74,14 +75,10 @@ def _judged(labels: Any, scores: Any, splits: Any, *, unit: bool) -> dict[str, A
     return {**judge(np.isin(splits, _UNSEEN)), "by_split": by_split}
 
 
-def _ours(tx: Tx, run: int) -> dict[str, float]:
-    names = exports.SCORE_COLUMNS
-    flickr, key, score = (names.index(name) for name in ("flickr_id", "source_key", "score"))
-    return {
-        exports.post_id(row[flickr], row[key]): row[score]
-        for part in exports.scores(tx, run)
-        for row, _ in part
-    }
+def _ours(tx: Tx, run: int) -> dict[int, float]:
+    """Return the run's own scores by photo: two files of one name have one post id."""
+    photo, score = (exports.SCORE_COLUMNS.index(name) for name in ("photo_id", "score"))
+    return {row[photo]: row[score] for part in exports.scores(tx, run) for row, _ in part}
 
 
 def _members(tx: Tx, dataset: int) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from popq.catalogue import datasets, runs
 from popq.catalogue.db import Catalogue
-from popq.errors import BadInput
+from popq.errors import BadInput, Outcome, Permanent
 from popq.images import decode
 from popq.images.fetch import ImageClient
 from popq.learn import exported
@@ -90,6 +90,9 @@ def predict(
     """
 
     def read(name: str) -> Image.Image:
+        if "\0" in name:
+            message = "no file's name has a NUL in it: one path or link a line, please"
+            raise Permanent(message, outcome=Outcome.FILE_MISSING)
         if _is_link(name):
             return decode.decode(io.BytesIO(client.fetch(name).data)).image
         return decode.decode(Path(name)).image

@@ -19,6 +19,7 @@ from popq.errors import Outcome, Permanent, Transient
 from popq.images.store import Store
 from popq.learn.model import pick_device, to_score
 from popq.learn.predict import CHUNK, predict
+from popq.stages import stocktake
 from popq.stages.ledger import Result
 from popq.stages.permits import Permits
 from popq.stages.pixels import Pixels
@@ -50,6 +51,7 @@ class Score:
         Raises `BadInput` for a run without weights, or whose weights are not those it recorded.
         """
         self.rates: dict[str, float] = {}
+        self._catalogue = catalogue
         model, self._card, _, dataset = open_run(catalogue, runs_folder, run_id)
         self._pixels = Pixels(catalogue, store, packs_folder, dataset)
         self._device = pick_device(device)
@@ -57,7 +59,10 @@ class Score:
         self._store = store
 
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
-        """Yield each photo's score, or what is wrong with its file."""
+        """Yield each photo's score, or what is wrong with its file.
+
+        Raises `Misconfigured` when it is the whole store that is missing.
+        """
         del permits  # the store is ours: nobody throttles it
         refused: deque[Result] = deque()
         chunks: deque[list[WorkPhoto]] = deque()
@@ -102,18 +107,22 @@ class Score:
         self, photos: Sequence[WorkPhoto], rows: Mapping[int, int]
     ) -> tuple[list[WorkPhoto], list[npt.NDArray[np.uint8]], list[Result]]:
         readable, pixels, bad = [], [], []
+        checked = False
         for photo in photos:
             try:
                 pixels.append(self._pixels.crop(photo, rows.get(photo.id)))
                 readable.append(photo)
             except (Permanent, Transient) as error:
+                if error.outcome is Outcome.FILE_MISSING and not checked:
+                    stocktake.check_there(self._catalogue, self._store)
+                    checked = True
                 bad.append(self._refused(photo, error))
         return readable, pixels, bad
 
     def _refused(self, photo: WorkPhoto, error: Permanent | Transient) -> Result:
         failed = Failed(photo.id, error.outcome, str(error))
-        if photo.image_url is None:
-            return failed
+        if photo.image_url is None or error.outcome is Outcome.TRANSIENT:
+            return failed  # a file that cannot be read now is not lost
         if error.outcome is Outcome.CORRUPT:
             # It was whole when it was stored: our file has rotted, not the photo.
             self._store.delete(str(photo.file_key))

@@ -69,8 +69,7 @@ def take(
     # Once more, one by one: some were stored after the store was listed.
     missing = [photo for photo in missing if not _is_whole(photo, store.find_size(photo.file_key))]
     if repair and missing and len(missing) == stored:
-        message = f"None of the {stored:,} stored photos has its file in {store}"
-        raise Misconfigured(f"{message}; is it mounted? POPQ_STORE_URL names it. Nothing is moved.")
+        raise _no_store(stored, store)
     moved = 0
     if repair and missing:
         with catalogue.begin() as tx:
@@ -86,6 +85,22 @@ def take(
         moved=moved,
         deleted=deleted,
     )
+
+
+def check_there(catalogue: Catalogue, store: Store) -> None:
+    """Raise `Misconfigured` when none of the first thousands of stored photos has its file.
+
+    For whoever finds one missing: then it is not that photo's file that is lost.
+    """
+    with catalogue.read() as tx:
+        part = files.after(tx, 0)
+    if part and not any(store.exists(photo.file_key) for photo in part):
+        raise _no_store(len(part), store)
+
+
+def _no_store(looked_for: int, store: Store) -> Misconfigured:
+    message = f"None of the {looked_for:,} stored photos has its file in {store}"
+    return Misconfigured(f"{message}; is it mounted? POPQ_STORE_URL names it. Nothing is moved.")
 
 
 def _delete(catalogue: Catalogue, store: Store, orphans: Sequence[str]) -> int:

@@ -158,6 +158,16 @@ def test_a_catalogue_is_copied_as_one_sqlite_file(scored, reader):
     reader("export", "catalogue", "-o", "-", status=2)
 
 
+def test_a_catalogue_is_not_replaced_by_its_copy(scored, reader):
+    here = scored.rooms.catalogue.path
+    before = here.stat().st_ino
+    (reader.folder / "link.db").symlink_to(here)
+    for name in (here, "link.db"):
+        _, err = reader("export", "catalogue", "-o", name, status=2)
+        assert "is the catalogue itself" in err
+    assert here.stat().st_ino == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from houses import FIRST_ID, jpeg
@@ -64,6 +67,7 @@ def test_csv_ranks_and_the_python_door_says_the_same(reader, folder):
     ("arguments", "words"),
     [
         (["999", "a.jpg"], "There is no run 999"),
+        (["99999999999999999999", "a.jpg"], "is not in the range"),
         (["nowhere", "a.jpg"], "is no exported model"),
         (["1", "empty"], "There is no image in the folder empty"),
         (["1", "-"], "Nothing came from standard input"),
@@ -88,3 +92,20 @@ def test_a_table_for_a_person(reader, folder):
 def test_a_link_to_elsewhere_is_not_asked(reader):
     _, err = reader("predict", 1, "http://127.0.0.1:1/secret.jpg", status=1)
     assert "lies on no image host of Flickr's" in err
+
+
+def test_names_of_any_bytes_come_in_and_go_out_as_they_are(outside):
+    name = b"caf\xe9.jpg"  # Latin-1
+    (outside.folder / os.fsdecode(name)).write_bytes(jpeg(0))
+    ended = subprocess.run(
+        [sys.executable, "-m", "popq", "predict", "1", "-", "--csv"],
+        cwd=outside.folder,
+        env=outside.environment | {"PYTHONIOENCODING": "utf-8:strict"},  # as in most languages
+        input=name + b"\nb.jpg\0c.jpg\n",
+        capture_output=True,
+        check=False,
+    )
+    assert ended.stdout.splitlines()[1].startswith(name + b",")
+    assert b"has a NUL in it" in ended.stderr
+    assert b"1 could not be read" in ended.stderr
+    assert ended.returncode == 1

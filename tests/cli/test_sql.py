@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,24 @@ def test_a_browser_gets_the_catalogue_itself_with_what_its_tables_are(outside):
     assert all(one["description"] for one in tables.values())
     assert tables["scored_photos"]["description"] in html.unescape(table)
     assert "popq-data/popq.db at http://127.0.0.1" in err
+
+
+def test_the_link_leads_to_a_copy_of_any_name(outside, reader):
+    reader("export", "catalogue", "-o", "my copy.v2.db")
+    port = free_port()
+    with outside.start("browse", reader.folder / "my copy.v2.db", "--port", port) as process:
+        try:
+            home = text(port, "")
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+    (link,) = re.findall(rf" at http://127.0.0.1:{port}(/.+); ", err)
+    assert f'href="{link}"' in home
+
+
+def test_a_file_that_is_no_database_is_refused_in_words(reader):
+    (reader.folder / "junk.db").write_text("junk")
+    assert "junk.db is no SQLite database" in reader("browse", "junk.db", status=2)[1]
 
 
 def get(port, path):

@@ -36,6 +36,11 @@ def test_what_is_written_is_read(tmp_path):
     assert all(torch.equal(tensors[name], TENSORS[name]) for name in TENSORS)
 
 
+def test_one_that_is_missing_is_not_to_be_deleted(tmp_path):
+    with pytest.raises(BadInput, match=r"best\.safetensors cannot be read: it is missing\. Put"):
+        checkpoint.read(tmp_path, "best")
+
+
 def test_the_same_gives_the_same_file(tmp_path):
     facts = {"epoch": 3, "scale": [0.1, float("inf"), 1e-17], "name": "é", "cuts": {"2": None}}
     for name in "abcdefgh":

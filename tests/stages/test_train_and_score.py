@@ -33,11 +33,11 @@ def stored(tmp_path_factory):
 def without(home, name):
     """Take a folder of the house's data away for a while."""
     folder = home.rooms.settings.data_dir / name
-    folder.rename(folder.with_name("away"))
+    away = folder.rename(folder.with_name(f"{name}-away"))
     try:
         yield
     finally:
-        folder.with_name("away").rename(folder)
+        away.rename(folder)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,33 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
     assert api.work(stored.rooms, "score", run_id=run, on_progress=quiet).moved == 1
     assert stored.sql(f"SELECT count(*) FROM scores WHERE run_id = {run}") == [(48,)]
+
+
+def test_a_store_that_is_not_mounted_costs_no_photo_its_file(stored, trained):
+    kept = "SELECT state, count(file_key) FROM photos GROUP BY state"
+    before = stored.sql(kept)
+    again = {"run_id": trained["id"], "again": True, "on_progress": quiet}
+    with without(stored, "packs"):
+        with without(stored, "store"), pytest.raises(Misconfigured, match="is it mounted"):
+            api.work(stored.rooms, "score", **again)
+        assert stored.sql(kept) == before
+        done = api.work(stored.rooms, "score", run_id=trained["id"], on_progress=quiet)
+    assert (done.state, done.moved, done.left) == ("done", before[0][1], 0)
+
+
+def test_a_file_that_cannot_be_read_now_is_tried_again_and_not_given_up(stored, trained):
+    ((key,),) = stored.sql("SELECT file_key FROM photos WHERE id = 11")
+    path = stored.rooms.store.path(key)
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to("/proc/self/mem")  # opens, and fails when it is read
+    again = {"run_id": trained["id"], "again": True, "on_progress": quiet}
+    try:
+        with without(stored, "packs"):
+            done = api.work(stored.rooms, "score", **again)
+    finally:
+        path.with_suffix(".kept").replace(path)
+    assert (done.exited, done.left) == (0, 1)
+    assert stored.sql("SELECT state, file_key FROM photos WHERE id = 11") == [("stored", key)]
 
 
 def test_packed_photos_are_scored_without_a_file_and_others_from_theirs(stored, trained):
