@@ -42,7 +42,9 @@ BROKERS = ("redis", "rediss", "amqp", "amqps")
 class Settings(BaseSettings):
     """The effective settings of one process; each field's name carries its unit."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, toml_file=TOML, extra="forbid", allow_inf_nan=False
+    )
 
     data_dir: Path = Field(Path("popq-data"), description="where everything local lives")
     database_url: SecretStr | None = Field(
