@@ -19,6 +19,8 @@ from popq.errors import BadInput, Misconfigured
 HOST = "127.0.0.1"
 #: A query may take so long.
 QUERY_MS = 20_000
+#: How every SQLite file begins.
+SQLITE = b"SQLite format 3\0"
 
 
 @click.command()
@@ -40,6 +42,10 @@ def browse_command(file: Path | None, port: int) -> None:
         found = _catalogue()
         files = [str(found)]
     else:
+        with file.open("rb") as begun:
+            if begun.read(len(SQLITE)) != SQLITE:
+                message = f"{file} is no SQLite database"
+                raise BadInput(f"{message}; `popq export catalogue -o copy.db` makes one.")
         # Nobody writes to a copy, so it can be read without a lock.
         found, files = file, ["--immutable", str(file)]
     from datasette.cli import cli as datasette  # noqa: PLC0415 - an extra, and slow to load

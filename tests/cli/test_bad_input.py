@@ -219,6 +219,7 @@ WRONG = [
     (["--set", "broker_url=ftp://x", "status"], 3, "POPQ_BROKER_URL"),
     (["--set", "store_url=nonsense://x", "doctor", "--store"], 3, None),
     (["--set", "lease_s=inf", "status"], 3, "POPQ_LEASE_S (flag): Input should be a finite"),
+    (["browse", "list.txt"], 2, "no SQLite database"),
     (["flower"], 3, "POPQ_BROKER_URL"),
 ]
 
