@@ -6,6 +6,7 @@ import html
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,16 @@ def test_a_browser_gets_the_catalogue_itself_with_what_its_tables_are(outside):
     assert all(one["description"] for one in tables.values())
     assert tables["scored_photos"]["description"] in html.unescape(table)
     assert "popq-data/popq.db at http://127.0.0.1" in err
+
+
+def test_a_port_that_is_taken_is_named_with_what_to_do(bare):
+    bare("init")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        _, err = bare("browse", "--port", port, status=4)
+    assert err.startswith(f"popq: port {port} cannot be served")
+    assert "give another --port" in err
+    assert err.count("\n") == 1
 
 
 def get(port, path):
