@@ -42,7 +42,9 @@ BROKERS = ("redis", "rediss", "amqp", "amqps")
 class Settings(BaseSettings):
     """The effective settings of one process; each field's name carries its unit."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, toml_file=TOML, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, toml_file=TOML, extra="forbid", allow_inf_nan=False
+    )
 
     data_dir: Path = Field(Path("popq-data"), description="where everything local lives")
     database_url: SecretStr | None = Field(
@@ -93,6 +95,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="what workers log"
     )
+
+    @field_validator("database_url", "broker_url", "store_url", "flickr_keys", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        # As `popq init` writes them, and as compose hands on what is not set.
+        return None if value == "" else value
 
     @field_validator("broker_url")
     @classmethod
@@ -191,7 +199,7 @@ def load() -> Settings:
             message = f"{name.upper()} in {DOTENV} or {TOML} is no setting of popq"
             raise Misconfigured(f"{message}{_nearest(name.upper(), known)}.") from None
         where = sources().get(name.upper(), "default")
-        message = f"{name.upper()} ({where}): {first['msg']}"
+        message = f"{name.upper()} ({where}): {first['msg'].removeprefix('Value error, ')}"
         raise Misconfigured(f"{message}; `popq config show` lists what is set.") from None
     except (ValueError, OSError) as error:
         message = f"{TOML} or {DOTENV} cannot be read: {error}"

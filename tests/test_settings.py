@@ -20,6 +20,15 @@ def test_the_example_sets_nothing_until_a_comment_is_taken_away():
     assert loaded == settings.Settings()
 
 
+@pytest.mark.parametrize("name", ["database_url", "broker_url", "store_url", "flickr_keys"])
+def test_what_is_empty_is_not_set(monkeypatch, name):
+    Path("popq.toml").write_text(f'{name} = ""')
+    assert settings.load() == settings.Settings()
+    assert getattr(settings.load(), name) is None
+    monkeypatch.setenv(f"POPQ_{name.upper()}", "")
+    assert getattr(settings.load(), name) is None
+
+
 @pytest.mark.parametrize("name", ["max-tries", "MAX_TRIES", "POPQ_MAX_TRIES"])
 def test_a_flag_is_known_by_any_spelling_of_its_name(monkeypatch, name):
     monkeypatch.setenv("POPQ_MAX_TRIES", "9")
@@ -36,6 +45,9 @@ def test_an_unknown_flag_names_the_nearest_setting():
 def test_a_wrong_value_is_told_with_where_it_stands():
     Path("popq.toml").write_text("max_tries = 0")
     with pytest.raises(Misconfigured, match=r"POPQ_MAX_TRIES \(popq\.toml\)"):
+        settings.load()
+    Path("popq.toml").write_text('broker_url = "ftp://x"')
+    with pytest.raises(Misconfigured, match=r"POPQ_BROKER_URL \(popq\.toml\): a broker's URL"):
         settings.load()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import click
 from popq.bootstrap import open_rooms
 from popq.catalogue import cookbook
 from popq.cli import show
-from popq.errors import BadInput, Misconfigured
+from popq.errors import BadInput, Misconfigured, ServiceDown
 
 #: Bound to this machine: a catalogue holds what owners may want gone.
 HOST = "127.0.0.1"
@@ -45,6 +46,7 @@ def browse_command(file: Path | None, port: int) -> None:
         _check_database(file)
         # Nobody writes to a copy, so it can be read without a lock.
         found, files = file, ["--immutable", str(file)]
+    _must_be_free(port)
     from datasette.cli import cli as datasette  # noqa: PLC0415 - an extra, and slow to load
     from datasette.utils import tilde_encode  # noqa: PLC0415 - the same
 
@@ -74,6 +76,15 @@ def _check_database(file: Path) -> None:
         if start.read(len(_MAGIC)) == _MAGIC:
             return
     raise BadInput(f"{file} is no SQLite database; `popq export catalogue -o copy.db` makes one.")
+
+
+def _must_be_free(port: int) -> None:
+    """Datasette would say that a port is taken, but not what to do about it."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        message = f"port {port} cannot be served ({error.strerror}); give another --port"
+        raise ServiceDown(message) from error
 
 
 def _metadata(database: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from popq.cli.progress import progress
 @click.option(
     "--older-than-hours",
     type=click.FloatRange(0),
+    callback=show.finite,
     default=24.0,
     show_default=True,
     help="Only photos of which nobody has said so for as long.",

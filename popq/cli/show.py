@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -24,6 +25,14 @@ WIDTH: Final = 80
 NARROW: Final = 8
 #: Below ten a minute, a rate is told by the hour.
 FEW_PER_SECOND: Final = 10 / 60
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuse nan and inf as an option's number, though Python reads them: they order nothing."""
+    del ctx, param
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number.")
+    return value
 
 
 def data(value: Any) -> None:

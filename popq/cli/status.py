@@ -32,7 +32,8 @@ MOST_BATCHES: Final = 8
 @click.option(
     "--watch",
     "every_s",
-    type=click.FloatRange(min=0.2),
+    type=click.FloatRange(0.2, 86_400),
+    callback=show.finite,
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",

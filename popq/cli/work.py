@@ -29,7 +29,12 @@ _run_option = click.option(
 def _narrowed(command: Command) -> Command:
     """Add the options that say which photos."""
     for option in (
-        click.option("--min-label", type=float, help="Only photos labelled so high, or higher."),
+        click.option(
+            "--min-label",
+            type=float,
+            callback=show.finite,
+            help="Only photos labelled so high, or higher.",
+        ),
         click.option("--owner", metavar="NSID", help="Only photos of this owner."),
         click.option(
             "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos."

@@ -192,7 +192,11 @@ WRONG = [
     (["score", "--run", "77"], 2, "77"),
     (["resolve", "--limit", "x"], 2, "not a valid"),
     (["resolve", "--min-label", "high"], 2, "not a valid float"),
+    (["resolve", "--min-label", "nan"], 2, "no finite number"),
     (["recheck", "--older-than-hours", "-1"], 2, "not in the range"),
+    (["recheck", "--older-than-hours", "nan"], 2, "no finite number"),
+    (["status", "--watch", "nan"], 2, "no finite number"),
+    (["status", "--watch", "1e12"], 2, "not in the range"),
     (["purge"], 2, "--photo ID or --owner NSID"),
     (["purge", "--photo", "5", "--yes"], 2, "5"),
     (["dataset", "show", "nowhere"], 2, "nowhere"),
@@ -214,13 +218,15 @@ WRONG = [
     (["--set", "database_url=mysql://x/y", "status"], 3, "POPQ_DATABASE_URL"),
     (["--set", "broker_url=ftp://x", "status"], 3, "POPQ_BROKER_URL"),
     (["--set", "store_url=nonsense://x", "doctor", "--store"], 3, None),
+    (["--set", "lease_s=inf", "status"], 3, "POPQ_LEASE_S (flag): Input should be a finite"),
+    (["browse", "list.txt"], 2, "no SQLite database"),
     (["flower"], 3, "POPQ_BROKER_URL"),
 ]
 
 
 @pytest.mark.parametrize(("words", "status", "told"), WRONG, ids=[" ".join(w[0]) for w in WRONG])
 def test_what_is_wrong_is_named_in_one_line(tell, empty, monkeypatch, words, status, told):
-    for name in ("MAX_TRIES", "DATABASE_URL", "BROKER_URL", "STORE_URL"):
+    for name in ("MAX_TRIES", "DATABASE_URL", "BROKER_URL", "STORE_URL", "LEASE_S"):
         monkeypatch.setenv(f"POPQ_{name}", "")  # so that what --set puts there is taken out again
         monkeypatch.delenv(f"POPQ_{name}")
     monkeypatch.setenv("POPQ_FLICKR_IMAGE_URL", "http://127.0.0.1:1")
