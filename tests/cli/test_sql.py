@@ -120,11 +120,6 @@ def test_the_link_leads_to_a_copy_of_any_name(outside, reader):
     assert f'href="{link}"' in home
 
 
-def test_a_file_that_is_no_database_is_refused_in_words(reader):
-    (reader.folder / "junk.db").write_text("junk")
-    assert "junk.db is no SQLite database" in reader("browse", "junk.db", status=2)[1]
-
-
 def test_a_port_that_is_taken_is_named_with_what_to_do(bare):
     bare("init")
     with socket.create_server(("127.0.0.1", 0)) as other:
