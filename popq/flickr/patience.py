@@ -7,6 +7,7 @@ thread for ever. `answers` bounds the body; here a clock runs until the head is 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from typing import Any, ClassVar
@@ -15,6 +16,9 @@ import requests
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _MAX_CONNECTIONS = 32  # kept open for as many threads
+
+# Of a head that is cut short it would log all that came, under a stack trace.
+logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class PatientAdapter(requests.adapters.HTTPAdapter):

@@ -32,10 +32,11 @@ def dripping():
 
 
 @pytest.mark.parametrize("secret", ["", "s"])
-def test_a_head_that_drips_ends_with_the_time_of_the_call(dripping, secret):
+def test_a_head_that_drips_ends_with_the_time_of_the_call(dripping, secret, caplog):
     client = FlickrClient("k", secret, api_url=dripping, **TIMES)
     with client, pytest.raises(Transient, match="did not answer in time"):
         client.check_key()
+    assert not caplog.records  # the cut head is ours
 
 
 def test_so_it_does_without_a_key(dripping):
