@@ -93,6 +93,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"", length=10_000_000)
         self.close_connection = True
 
+    def answer_immense(self, _):
+        self.answer(BODY, length="9" * 5000)
+        self.close_connection = True
+
     def answer_endless(self, _):
         self.begin()
         try:
