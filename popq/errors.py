@@ -173,7 +173,7 @@ def retry_after_s(header: str | None) -> float | None:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for a zone that no clock knows
         return None
     # RFC 9110 dates are GMT; a date without a zone is read so too.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

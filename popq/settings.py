@@ -118,6 +118,12 @@ class Settings(BaseSettings):
             raise ValueError(message) from None
         return value
 
+    @field_validator("flickr_image_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        # Paths begin with one: to an image host two are another path, of no photo that it knows.
+        return value.rstrip("/")
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

@@ -30,6 +30,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name, _, rest = self.path.strip("/").partition("/")
         getattr(self, f"answer_{name.removesuffix('.jpg')}")(rest)
 
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
     def answer(self, body, *, status=200, content_type="image/jpeg", length=None, **headers):
         self.send_response(status)
         if content_type is not None:
@@ -87,6 +91,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def answer_announced(self, _):
         self.answer(b"", length=10_000_000)
+        self.close_connection = True
+
+    def answer_immense(self, _):
+        self.answer(BODY, length="9" * 5000)
         self.close_connection = True
 
     def answer_endless(self, _):

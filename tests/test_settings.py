@@ -42,6 +42,11 @@ def test_an_unknown_flag_names_the_nearest_setting():
         settings.put("max_trys=2")
 
 
+def test_the_image_hosts_url_may_end_in_a_slash(monkeypatch):
+    monkeypatch.setenv("POPQ_FLICKR_IMAGE_URL", "https://live.staticflickr.com/")
+    assert settings.load().flickr_image_url == "https://live.staticflickr.com"
+
+
 def test_a_wrong_value_is_told_with_where_it_stands():
     Path("popq.toml").write_text("max_tries = 0")
     with pytest.raises(Misconfigured, match=r"POPQ_MAX_TRIES \(popq\.toml\)"):

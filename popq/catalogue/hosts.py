@@ -21,6 +21,9 @@ from popq.catalogue.models import Host
 BURST_S: Final = 10.0
 #: The longest pause after repeated 429s.
 LONGEST_PAUSE_S: Final = 1800.0
+#: … and the longest for a server that asks for more: then it is asked again. It may be wrong, and
+#: where it names a date, so may this computer's clock.
+LONGEST_ASKED_S: Final = 86_400.0
 #: A grant that is not used by then is void, so that a frozen worker cannot exceed the budget.
 GRANT_VALID_S: Final = 30.0
 
@@ -134,14 +137,15 @@ def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None, why: s
     """Pause the host after a 429 (`why` is what it said) and return for how many seconds.
 
     Each new pause is twice as long as the last, from `first_s` to half an hour, and at least what
-    the server asked for. Calls that were under way when the pause began do not lengthen it.
+    the server asked for, up to a day. Calls that were under way when the pause began do not
+    lengthen it.
     """
     query = select(Host.paused_until, Host.pause_s, db_now().label("now"))
     row = tx.execute(query.where(Host.name == name).with_for_update()).one()
     if row.paused_until > row.now:
         return float(row.paused_until - row.now)
     pause_s = min(max(first_s, row.pause_s * 2), LONGEST_PAUSE_S)
-    wait_s: float = max(pause_s, retry_after_s or 0.0)
+    wait_s: float = max(pause_s, min(retry_after_s or 0.0, LONGEST_ASKED_S))
     values = {"pause_s": pause_s, "paused_until": row.now + wait_s, "paused_why": why}
     tx.execute(update(Host).where(Host.name == name).values(values))
     return wait_s

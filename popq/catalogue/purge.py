@@ -11,6 +11,8 @@ from sqlalchemy import Select, delete, insert, select, union_all
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Dataset, Member, Photo, Tombstone
 
+#: Digits of the largest Flickr id that there can be; more also end `int`.
+_ID_DIGITS = 19
 #: Photos deleted by one statement: SQLite takes no more than 32,766 parameters.
 _TOGETHER = 10_000
 
@@ -38,7 +40,7 @@ def look_up(tx: Tx, *, photo: str | None = None, owner: str | None = None) -> Do
     """
     if photo is None:
         asked = Photo.owner == owner
-    elif photo.isdecimal():
+    elif photo.isdecimal() and len(photo) <= _ID_DIGITS and int(photo) < 2**63:
         asked = Photo.flickr_id == int(photo)
     else:
         asked = Photo.source_key == photo

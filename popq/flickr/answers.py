@@ -50,6 +50,8 @@ def read(answer: requests.Response, deadline: float) -> bytes:
 
 def _read(answer: requests.Response, deadline: float) -> bytes:
     body = bytearray()
+    if time.monotonic() > deadline:  # what there is of its head may have been cut short for that
+        raise requests.ReadTimeout("its time is up before its head is whole")
     try:
         # What has arrived, however little: iter_content would wait until a piece is full.
         while part := answer.raw.read1(_AT_ONCE, decode_content=False):

@@ -29,14 +29,13 @@ from popq.errors import Misconfigured, Transient, retry_after_s
 from popq.flickr import answers
 from popq.flickr.coerce import moment, taken, text, whole_number
 from popq.flickr.outcomes import error_for_code, error_for_status
+from popq.flickr.patience import PatientAdapter
 
 USER_AGENT = f"popq/{__version__} (+research; popularity of public photos)"
 
 #: Photos on a page of an owner's: the most that Flickr gives.
 PER_PAGE: Final = 500
 _EXTRAS = "license,date_upload,date_taken,owner_name,tags,views,media"
-
-_MAX_CONNECTIONS = 32  # kept open for as many threads
 
 _SERVER = re.compile(r"[0-9]{1,10}")
 _SECRET = re.compile(r"[0-9A-Za-z]{1,40}")
@@ -230,7 +229,7 @@ class _Door(OAuthFlickrInterface):  # type: ignore[misc]  # flickrapi ships no t
         self.session.headers["User-Agent"] = USER_AGENT
         self.session.headers["Accept-Encoding"] = answers.ENCODINGS
         self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
+        adapter = PatientAdapter(total_timeout_s)
         self.session.mount("https://", adapter)
         self.session.mount("http://", adapter)
 

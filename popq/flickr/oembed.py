@@ -27,11 +27,11 @@ from popq.errors import (
 from popq.flickr import answers, urls
 from popq.flickr.client import USER_AGENT, PhotoInfo
 from popq.flickr.coerce import text, whole_number
+from popq.flickr.patience import PatientAdapter
 
 #: The name of the service's row in the catalogue's `hosts`.
 HOST: Final = "flickr-oembed"
 
-_MAX_CONNECTIONS = 32  # kept open for as many threads
 _REFUSALS = {
     HTTPStatus.NOT_FOUND: (Outcome.NOT_FOUND, "no such photo (deleted, private or never there)"),
     HTTPStatus.GONE: (Outcome.NOT_FOUND, "no such photo (deleted, private or never there)"),
@@ -64,7 +64,7 @@ class OEmbedClient:
         self._session.headers["Accept-Encoding"] = answers.ENCODINGS
         # Without cookies nothing in it changes between calls, so threads may share it.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS)
+        adapter = PatientAdapter(total_timeout_s)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 

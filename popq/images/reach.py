@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, without_password
 
 _FLICKR_HOST = re.compile(r"(live|farm\d+|c\d+)\.staticflickr\.com|(farm\d+\.)?static\.flickr\.com")
 PORTS = {"http": 80, "https": 443}
@@ -31,13 +31,15 @@ class Reach:
     """The hosts that may be asked: Flickr's, and those of `own`, the operator's base URLs."""
 
     def __init__(self, own: Collection[str], lookup: Lookup = socket.getaddrinfo) -> None:
-        """Raise `Misconfigured` for a base URL that is no address of the web."""
+        """Raise `Misconfigured` for a base URL that is no address of the web, or has a login."""
         self._lookup = lookup
         self._own = set()
         for url in own:
             found = _host_and_port(url)
-            if found is None:
-                raise Misconfigured(f"{url!r} is no web address; correct POPQ_FLICKR_IMAGE_URL.")
+            if found is None or "@" in urlsplit(url).netloc:
+                shown = without_password(url)
+                what = "is no web address" if found is None else "has a login, which is not sent"
+                raise Misconfigured(f"{shown!r} {what}; correct POPQ_FLICKR_IMAGE_URL.")
             self._own.add(found)
 
     def allows(self, url: str) -> bool:

@@ -34,6 +34,8 @@ _SAFE = "%/:=&?~+!$,;'@()*[]"
 _BUFFER = 128 * 1024
 #: Bytes of a body that are taken into memory without asking whether there is room.
 LARGE = 2 * 1024 * 1024
+#: Digits of a length that libcurl takes for one; Python reads no number of thousands of them.
+_LENGTH_DIGITS = 18
 #: Answers of lower statuses announce another.
 _FINAL = 200
 _TOO_SLOW = "too slow: its time is up before the answer is whole"
@@ -52,9 +54,9 @@ class Head:
 
     @property
     def length(self) -> int | None:
-        """Return the length of the body in bytes, if it is announced."""
+        """Return the length of the body in bytes, if it is announced and can be one."""
         length = self.get("content-length") or ""
-        return int(length) if length.isdecimal() else None
+        return int(length) if length.isdecimal() and len(length) <= _LENGTH_DIGITS else None
 
 
 class _Reading:

@@ -159,6 +159,13 @@ def test_the_server_is_given_the_time_that_it_asked_for(key):
     assert pause(key, first_s=10.0, retry_after_s=7000.0) == 7000.0
 
 
+@pytest.mark.parametrize("asked_s", [1e11, math.inf])
+def test_a_server_that_asks_for_ages_is_asked_again_after_a_day(key, asked_s):
+    assert pause(key, first_s=10.0, retry_after_s=asked_s) == 86_400.0
+    let_pass(key, 86_401.0)
+    assert is_open(key)
+
+
 def test_a_host_that_answers_again_starts_with_a_short_pause(key):
     pause(key)
     with key.catalogue.begin() as tx:

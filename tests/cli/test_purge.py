@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from houses import FIRST_ID
 
 
@@ -23,3 +24,10 @@ def test_purge_without_consent_or_with_unclear_words_takes_nothing(popq):
     popq("purge", status=2)
     popq("purge", "--photo", FIRST_ID, "--owner", "10000003@N00", status=2)
     assert popq.json("status")["photos"]["listed"] == 40
+
+
+@pytest.mark.parametrize("digits", [str(2**63), "9" * 5000])
+def test_digits_that_are_no_id_name_no_photo(popq, digits):
+    popq("import", "links.txt", "--labels", "labels.txt")
+    _, err = popq("purge", "--photo", digits, "--yes", status=2)
+    assert f"no photo {digits}" in err

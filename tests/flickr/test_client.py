@@ -346,3 +346,7 @@ def test_retry_after_as_a_date():
 def test_unreadable_retry_after_is_none_or_a_wait(header):
     wait = retry_after_s(header)
     assert wait is None or wait >= 0
+
+
+def test_retry_after_with_an_impossible_zone_cannot_be_read():
+    assert retry_after_s("Mon, 01 Jan 2024 00:00:00 +99999999999999") is None

@@ -132,6 +132,10 @@ def test_nothing_is_repeated(client, server):
     assert [seen for seen, _, _ in server.seen] == ["/status/500", "/hangup", "/429"]
 
 
+def test_a_length_that_no_body_can_have_is_not_believed(client, server):
+    assert client.fetch(f"{server.url}/immense").data == BODY
+
+
 def test_a_429_is_for_the_whole_host(client, server):
     with pytest.raises(Throttled) as caught:
         client.fetch(f"{server.url}/429")

@@ -65,6 +65,12 @@ def test_a_base_url_must_be_a_web_address(base):
         Reach([base])
 
 
+def test_a_base_url_with_a_login_is_refused_and_its_password_not_shown():
+    with pytest.raises(Misconfigured, match="login") as caught:
+        Reach(["http://me:hunter2@127.0.0.1:8080"])
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("address", ["13.224.0.1", "2600:9000:2000::1", "64:ff9b::8.8.8.8"])
 def test_public_addresses(address):
     assert is_public(address)
