@@ -8,6 +8,7 @@ resolved (`hand_on`). That one cannot end before it. Locks are taken in the orde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -136,6 +137,9 @@ def _unwidened(only: Filter) -> Filter:
 def _checked(tx: Tx, only: Filter | None) -> Filter:
     if only and "dataset" in only:
         datasets.get(tx, only["dataset"])
+    if only and not math.isfinite(only.get("min_label", 0.0)):
+        message = f"No label can be compared with {only['min_label']:g}"
+        raise BadInput(f"{message}; give a finite number.")
     return only or {}
 
 

@@ -192,6 +192,8 @@ WRONG = [
     (["score", "--run", "77"], 2, "77"),
     (["resolve", "--limit", "x"], 2, "not a valid"),
     (["resolve", "--min-label", "high"], 2, "not a valid float"),
+    (["resolve", "--min-label", "nan"], 2, "compared with nan; give a finite number"),
+    (["enqueue-download", "--min-label", "inf", "--dry-run"], 2, "compared with inf"),
     (["recheck", "--older-than-hours", "-1"], 2, "not in the range"),
     (["purge"], 2, "--photo ID or --owner NSID"),
     (["purge", "--photo", "5", "--yes"], 2, "5"),
