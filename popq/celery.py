@@ -72,10 +72,19 @@ def check_broker(*, retries: int = 1) -> str:
     with app.connection_for_write() as connection:
         try:
             connection.ensure_connection(max_retries=retries, timeout=5)
-        except (OperationalError, OSError) as error:
+        except _silence(connection) as error:
             message = f"The broker {connection.as_uri()} does not answer: {error}"
             raise ServiceDown(f"{message}. Start it, or unset POPQ_BROKER_URL.") from error
         return str(connection.as_uri())
+
+
+def _silence(connection: Any) -> tuple[type[Exception], ...]:
+    """Return the errors that say that the broker does not answer.
+
+    kombu does not wrap those of a RabbitMQ that refuses the login or the virtual host.
+    """
+    refused = (*connection.connection_errors, *connection.channel_errors)
+    return (OperationalError, OSError, *refused)
 
 
 def broker_silence(within_s: float) -> str | None:

@@ -22,7 +22,6 @@ from celery.signals import (
     worker_ready,
     worker_shutting_down,
 )
-from kombu.exceptions import OperationalError
 
 from popq import gpu, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
@@ -162,7 +161,8 @@ def _ring(bell: Any, subject: int) -> bool:
     shown = {"task_id": f"{of}-{subject}-{uuid.uuid4().hex[:8]}", "argsrepr": f"({of} {subject})"}
     try:
         bell.apply_async(args=[subject], expires=BELL_EXPIRES_S, retry=False, **shown)
-    except OperationalError as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, what was enqueued stays
+        # kombu wraps what may pass; a RabbitMQ that refuses us raises errors of its own.
         log.warning("no bell: the broker does not answer; workers will sweep", why=str(error))
         return False
     return True

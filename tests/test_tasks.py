@@ -90,6 +90,25 @@ def test_enqueuing_without_a_broker_that_answers_still_leaves_the_job(tmp_path):
         assert count(home, "batches WHERE state = 'ready'") == 1
 
 
+def test_a_rabbitmq_that_refuses_us_stops_no_enqueuing_and_is_a_service_that_is_down(tmp_path):
+    with (
+        rabbitmq_url() as url,
+        house(tmp_path, small_world(3)) as home,
+        Processes(tmp_path, home.settings()) as popq,
+    ):
+        login = f"amqp://nobody:wrong@{url.rpartition('@')[2]}"
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        asked = popq.start("enqueue-resolve", "--limit", 1, POPQ_BROKER_URL=login)
+        assert asked.wait(600) == 0
+        nowhere = f"{url}-that-is-not-there"
+        assert popq.start("enqueue-resolve", POPQ_BROKER_URL=nowhere).wait(600) == 0
+        assert popq.start("doctor", POPQ_BROKER_URL=login).wait(600) == 4
+        told = popq.log.read_text()
+        assert told.count("no bell: the broker does not answer") == 2
+        assert count(home, "batches WHERE state = 'ready'") == 2
+        assert "Start it, or unset POPQ_BROKER_URL." in told
+
+
 def test_rabbitmq_carries_the_bells_by_its_url_alone(tmp_path):
     with (
         rabbitmq_url() as url,

@@ -68,10 +68,12 @@ def preview(
     via: str | None = None,
     again: bool = False,
     after: int = 0,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Return what enqueuing would come to: photos, batches, and seconds at the current rate.
 
-    `after` are photos that an earlier stage hands on; its batches are not known yet.
+    `after` are photos that an earlier stage hands on; its batches are not known yet. `alone`: this
+    stage takes up no others, since the earlier one has a limit.
 
     The rate is the budget of the keys or of the image host; for scoring, what the last job did.
     Changes nothing and calls nobody. `per_second` and `seconds` are None where no rate is known.
@@ -87,6 +89,8 @@ def preview(
             tx, stage, size=size, run_id=run_id, only=only, limit=limit, via=via, max_tries=tries
         )
     rate = _rate(rooms, stage, via)
+    if alone:
+        found = replace(found, photos=0, batches=0)
     found = replace(found, photos=found.photos + after)
     seconds = None if rate is None else found.photos / rate
     told = {"stage": stage, **asdict(found), "per_second": rate, "seconds": seconds}

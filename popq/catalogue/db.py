@@ -119,7 +119,9 @@ class Catalogue:
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        # libpq takes passwords among the URL's options, too.
+        shown = self.url.difference_update_query(["password", "sslpassword"])
+        return shown.render_as_string(hide_password=True)
 
     @property
     def driver(self) -> Any:

@@ -47,9 +47,9 @@ def flower_command(port: int, address: str) -> None:
     if "," in password or not password:
         raise Misconfigured("POPQ_FLOWER_PASSWORD is empty or has a comma, which Flower splits at.")
     if given is None:
-        show.note(
-            f"User {USER}, password {password} (for this start; POPQ_FLOWER_PASSWORD sets it)"
-        )
+        # However quiet the command is: nobody could log in else.
+        made = f"User {USER}, password {password} (for this start; POPQ_FLOWER_PASSWORD sets it)"
+        click.echo(made, err=True)
     show.note(f"Flower at http://{address}:{port}; Ctrl-C stops.")
     from popq.celery import app  # noqa: PLC0415 - Celery, only where it is needed
 

@@ -198,7 +198,9 @@ def _preview(
     with progress("Counting"):
         parts = [api.preview(rooms, stage, **options)]
         if then is not None:
-            parts.append(api.preview(rooms, then, only=options["only"], after=parts[0]["photos"]))
+            handed_on, alone = parts[0]["photos"], options["limit"] is not None
+            more = {"only": options["only"], "after": handed_on, "alone": alone}
+            parts.append(api.preview(rooms, then, **more))
     if as_json:
         show.data(parts[0] | ({"then": parts[1]} if then else {}))
         return

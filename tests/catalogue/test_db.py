@@ -39,7 +39,11 @@ def test_a_catalogue_in_memory_is_refused(url):
 
 
 def test_a_password_is_never_shown():
-    for url in ("postgresql+psycopg://popq:s3cret@h/popq", "postgresql+asyncpg://popq:s3cret@h/p"):
+    for url in (
+        "postgresql+psycopg://popq:s3cret@h/popq",
+        "postgresql+asyncpg://popq:s3cret@h/p",
+        "postgresql://h/popq?user=popq&password=s3cret",
+    ):
         try:
             shown = str(Catalogue(url))
         except Misconfigured as error:

@@ -193,6 +193,7 @@ WRONG = [
     (["resolve", "--limit", "x"], 2, "not a valid"),
     (["resolve", "--min-label", "high"], 2, "not a valid float"),
     (["resolve", "--min-label", "nan"], 2, "no finite number"),
+    (["enqueue-download", "--min-label", "inf", "--dry-run"], 2, "no finite number"),
     (["recheck", "--older-than-hours", "-1"], 2, "not in the range"),
     (["recheck", "--older-than-hours", "nan"], 2, "no finite number"),
     (["status", "--watch", "nan"], 2, "no finite number"),

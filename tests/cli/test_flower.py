@@ -50,10 +50,10 @@ def listening(port):
     return found
 
 
-def started(popq, **settings):
+def started(popq, *options, **settings):
     """Start Flower and return its address, once it answers."""
     port = free_port()
-    popq.start("flower", "--port", port, **settings)
+    popq.start("flower", "--port", port, *options, **settings)
     url = f"http://127.0.0.1:{port}"
     popq.wait_until(lambda: status(f"{url}/healthcheck") == 200)
     assert listening(port) == {"127.0.0.1"}  # and nobody on another machine is heard
@@ -82,8 +82,9 @@ def test_it_shows_workers_and_bells_with_the_jobs_names_to_who_has_the_password(
     assert PASSWORD not in popq.log.read_text()
 
 
-def test_without_a_password_one_is_made_and_shown_once(popq):
-    url = started(popq)
+@pytest.mark.parametrize("loud", [(), ("--quiet",)])
+def test_without_a_password_one_is_made_and_shown_once(popq, loud):
+    url = started(popq, *loud)
     (password,) = re.findall(r"password (\S+)", popq.log.read_text())
     assert status(url, auth=("popq", "")) == 401
     assert status(f"{url}/workers", auth=("popq", password)) == 200

@@ -47,6 +47,14 @@ def test_a_dry_run_and_the_refusal_of_two_filters_change_nothing(listed):
     assert "now it is for all photos" in err
 
 
+def test_a_dry_run_with_a_limit_counts_no_download_of_other_photos(listed, home):
+    listed("resolve", "--limit", "12")
+    asked = ("enqueue-resolve", "--limit", "5", "--then", "download")
+    foreseen = listed.json(*asked, "--dry-run")["then"]
+    assert (foreseen["photos"], foreseen["batches"]) == (5, 0)
+    assert listed.json(*asked)["then"]["photos"] == 0  # of the twelve, and five are handed on
+
+
 def test_an_active_job_that_is_asked_for_again_says_by_how_much_it_has_grown(listed):
     out, _ = listed("enqueue-resolve", "--limit", "15")
     assert out == "Job 1 is made: 15 photos in 1 batches.\n"
