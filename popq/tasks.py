@@ -26,8 +26,8 @@ from celery.signals import (
 from popq import gpu, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
 from popq.catalogue import batches, enqueuing, jobs, runs
-from popq.celery import BELL_EXPIRES_S, app
-from popq.errors import PopqError
+from popq.celery import BELL_EXPIRES_S, app, check_broker
+from popq.errors import PopqError, ServiceDown
 from popq.gpu import Unit
 from popq.stages.drain import Drain
 from popq.stages.presence import Presence
@@ -228,10 +228,13 @@ def serve(queue: str, threads: int) -> None:
     try:
         app.worker_main(["--quiet", "worker", *common, *options, *silent])
     finally:
-        gave_up = was_ready.is_set() and not _stop.is_set()
+        gave_up = not _stop.is_set()
         beside.stop()
         if beside.is_alive():
             beside.join()
+    if gave_up and not was_ready.is_set():
+        check_broker()  # says why: a RabbitMQ that refuses the login, say, is not asked again
+        raise ServiceDown("Celery ended before it was ready; its own words are in the log.")
     if gave_up:
         # At times kombu's own clean-up fails when the broker dies, and Celery gives up (1 of 3
         # kills of Redis). A worker outlives its broker, so it becomes a fresh one of its kind.

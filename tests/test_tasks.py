@@ -107,6 +107,7 @@ def test_a_rabbitmq_that_refuses_us_stops_no_enqueuing_and_is_a_service_that_is_
         assert told.count("no bell: the broker does not answer") == 2
         assert count(home, "batches WHERE state = 'ready'") == 2
         assert "Start it, or unset POPQ_BROKER_URL." in told
+        assert popq.start("worker", POPQ_BROKER_URL=login).wait(600) == 4
 
 
 def test_rabbitmq_carries_the_bells_by_its_url_alone(tmp_path):

@@ -41,10 +41,14 @@ def work(
     `only` narrows it (see `catalogue.work`), `limit` takes the first photos, `via` is another
     way to do it (`oembed` resolves without a key), `again` scores what is scored, too. Returns how
     its job ended, or None when there was nothing to do. Raises `Misconfigured` when the job was
-    paused.
+    paused, and where nothing can be asked for want of a key.
     """
     if stage == "score":
         run_id = scored_run(rooms, run_id)
+    needs_key = stage == "resolve" and via is None and not rooms.flickr_clients
+    if needs_key and preview(rooms, stage, only=only, limit=limit)["photos"]:
+        # Before a job is made that asks by keys: it would be in the way of one that needs none.
+        rooms.makers()[stage](run_id)
     ask: dict[str, Any] = {"only": only, "limit": limit, "via": via, "again": again}
     done = rooms.enqueue(stage, run_id=run_id, by=person(), **ask)
     if done.job is None:

@@ -86,7 +86,7 @@ def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str
     for name, said, why in found:
         if said is None:
             bad.append({"picture": name, "why": why})
-            show.note(f"{name}: {why}")
+            show.note(show.printable(f"{name}: {why}"))
         else:
             yield {"picture": name, **said}
 

@@ -66,7 +66,7 @@ def facts(values: dict[str, Any]) -> None:
     indent = max(map(len, values), default=0) + 2
     for name, value in values.items():
         lines = textwrap.wrap(
-            _printable(value),
+            printable(value),
             max(width() - indent, NARROW),
             break_long_words=False,
             break_on_hyphens=False,
@@ -126,11 +126,11 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return _printable(value)
+    return printable(value)
 
 
-def _printable(value: Any) -> str:
-    # What hosts and lists said may hold anything, which a terminal would obey.
+def printable(value: Any) -> str:
+    """Return a value as text without what a terminal would obey: hosts and lists say anything."""
     return "".join(char if char.isprintable() else " " for char in str(value))
 
 

@@ -62,6 +62,8 @@ def sources(given: Iterable[str], stdin: Iterable[str]) -> Iterator[str]:
     nothing comes from standard input.
     """
     for name in given:
+        if not name:
+            raise BadInput("A name is empty: is a variable of the shell not set?")
         found = 0
         if name == "-":
             for line in stdin:
@@ -114,7 +116,7 @@ def predict(
 
 
 def _is_link(name: str) -> bool:
-    return name.startswith(("https://", "http://"))
+    return name[:8].lower().startswith(("https://", "http://"))
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -109,3 +109,14 @@ def test_names_of_any_bytes_come_in_and_go_out_as_they_are(outside):
     assert b"has a NUL in it" in ended.stderr
     assert b"1 could not be read" in ended.stderr
     assert ended.returncode == 1
+
+
+def test_a_name_is_told_without_what_a_terminal_would_obey(reader):
+    (reader.folder / "\x1b[2Jred.jpg").write_bytes(b"no picture")
+    _, err = reader("predict", 1, "a.jpg", "\x1b[2Jred.jpg", status=1)
+    assert "[2Jred.jpg: " in err
+    assert "\x1b" not in err
+
+
+def test_an_empty_name_is_no_folder(reader):
+    assert "A name is empty" in reader("predict", 1, "", status=2)[1]
