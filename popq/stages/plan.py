@@ -44,9 +44,11 @@ def check(
     config = configure(preset, 1, outputs=tiers, **options)
     pick_device(device)
     with catalogue.read() as tx:
-        there = datasets.find(tx, dataset) is not None
-        begun = there and _same(tx, *_asked(tx, dataset, preset, options), options) is not None
-    if not begun:
+        begun = None
+        if datasets.find(tx, dataset) is not None:
+            row, asked = _asked(tx, dataset, preset, options)
+            begun = _same(tx, row.id, asked, options)
+    if begun is None:
         build(config.arch, tiers, config.weights)
 
 
