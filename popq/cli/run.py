@@ -22,7 +22,7 @@ from popq.stages.ingest import Source
 @click.command()
 @click.option(
     "--links",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=click.Path(exists=True, path_type=Path, allow_dash=True),
     required=True,
     help="One photo link a line, or a table; see `popq import`.",
 )
