@@ -85,12 +85,12 @@ def _in_words(row: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.option(
     "--limit",
-    type=click.IntRange(1, show.BIGGEST),
+    type=show.NUMBER,
     default=50,
     show_default=True,
     help="How many, newest first.",
 )
-@click.option("--job", type=click.IntRange(1, show.BIGGEST), help="Only tries of this job.")
+@click.option("--job", type=show.NUMBER, help="Only tries of this job.")
 @click.option(
     "--outcome", type=click.Choice(sorted(map(str, Outcome))), help="Only what came to this."
 )

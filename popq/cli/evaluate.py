@@ -13,7 +13,7 @@ from popq.cli.progress import progress
 
 
 @click.command()
-@click.argument("run", type=click.IntRange(1, show.BIGGEST))
+@click.argument("run", type=show.NUMBER)
 @click.option(
     "--scores",
     "file",

@@ -15,7 +15,7 @@ from popq.cli.progress import progress
 from popq.export import card, copy, model, photos, scores, tables
 
 _run_option: Final = click.option(
-    "--run", type=click.IntRange(1, show.BIGGEST), help="The run; default: the newest done."
+    "--run", type=show.NUMBER, help="The run; default: the newest done."
 )
 _dataset_option: Final = click.option("--dataset", help="The data set; default: the newest.")
 _file_option: Final = click.option(

@@ -17,7 +17,7 @@ from popq.cli import show
 from popq.cli.progress import progress
 from popq.cli.work import hint, say_enqueued
 
-_id_argument = click.argument("job", type=click.IntRange(1, show.BIGGEST), metavar="ID")
+_id_argument = click.argument("job", type=show.NUMBER, metavar="ID")
 
 
 @click.group(

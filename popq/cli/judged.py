@@ -85,12 +85,9 @@ def _line(name: str, value: float | None, bounds: list[float] | None, after: str
     click.echo(f"  {name:<22}{shown:>7}{interval}{after}".rstrip())
 
 
-_run = click.IntRange(1, show.BIGGEST)
-
-
 @click.command("compare")
-@click.argument("first", type=_run, metavar="A")
-@click.argument("second", type=_run, metavar="B")
+@click.argument("first", type=show.NUMBER, metavar="A")
+@click.argument("second", type=show.NUMBER, metavar="B")
 @show.json_option
 def compare_command(first: int, second: int, as_json: bool) -> None:
     """Compare runs A and B on the validation photos that both were judged on.

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import popq
-from popq.cli.voice import VOICE, speak_as_told
+from popq.cli.voice import VOICE, printable, speak_as_told
 from popq.errors import PopqError
 
 #: Command to (file of popq.cli, what it does), in the order in which a newcomer needs them.
@@ -164,8 +164,7 @@ def _complain(message: str) -> None:
     """Print an error as one line, and where it came from if that was asked for."""
     if VOICE.debug:
         traceback.print_exc()
-    # What servers said may hold anything, which a terminal would obey.
-    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    line = " ".join(printable(message).split())
     click.echo(f"popq: {line}", err=True)
 
 

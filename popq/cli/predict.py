@@ -7,18 +7,17 @@ import io
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from popq.bootstrap import Rooms, open_rooms, torch_stage
 from popq.cli import show
 from popq.cli.progress import Ticker, progress
+from popq.cli.voice import printable
 
 #: Name, what the network says (None if it could not be read), and why it could not.
 Said = tuple[str, dict[str, Any] | None, str | None]
-
-_run: Final = click.IntRange(1, show.BIGGEST)
 
 
 @click.command()
@@ -69,7 +68,7 @@ def _predicted(
     rooms: Rooms, model: str, sources: tuple[str, ...], ticker: Ticker
 ) -> Iterator[Said]:
     stage = torch_stage("predict")
-    run = _run.convert(int(model), None, None) if model.isdecimal() else None
+    run = show.NUMBER.convert(int(model), None, None) if model.isdecimal() else None
     scorer = rooms.scorer(Path(model) if run is None else int(run))
     names, total = stage.sources(sources, iter(sys.stdin)), 0
     if "-" not in sources:  # what is piped in has no end that is known
@@ -86,7 +85,7 @@ def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str
     for name, said, why in found:
         if said is None:
             bad.append({"picture": name, "why": why})
-            show.note(show.printable(f"{name}: {why}"))
+            show.note(printable(f"{name}: {why}"))
         else:
             yield {"picture": name, **said}
 

@@ -25,9 +25,7 @@ from popq.cli.progress import progress
     type=click.Choice(sorted(map(str, REASONS))),
     help="Only photos that left for this; those that were corrupt come back by it alone.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos, by id."
-)
+@click.option("--limit", type=show.NUMBER, help="At most so many photos, by id.")
 @click.option("--dry-run", is_flag=True, help="Count and change nothing.")
 @show.json_option
 def recheck_command(

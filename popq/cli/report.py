@@ -12,13 +12,11 @@ from popq.cli.progress import progress
 
 
 @click.command()
-@click.option(
-    "--run", type=click.IntRange(1, show.BIGGEST), help="The run; default: the newest that is done."
-)
+@click.option("--run", type=show.NUMBER, help="The run; default: the newest that is done.")
 @click.option(
     "--compare",
     "against",
-    type=click.IntRange(1, show.BIGGEST),
+    type=show.NUMBER,
     help="Another run to set beside it; see `popq runs compare`.",
 )
 @click.option(

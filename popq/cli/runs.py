@@ -166,7 +166,7 @@ def _followed(rooms: Rooms, run: int) -> dict[str, Any]:
         LINE.keep()
 
 
-_id_argument = click.argument("run", type=click.IntRange(1, show.BIGGEST), metavar="ID")
+_id_argument = click.argument("run", type=show.NUMBER, metavar="ID")
 
 
 @click.group(

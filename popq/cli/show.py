@@ -12,13 +12,15 @@ from typing import Any, Final
 
 import click
 
-from popq.cli.voice import LINE, VOICE
+from popq.cli.voice import LINE, VOICE, printable
 
 #: The option of every command that prints data.
 json_option = click.option("as_json", "--json", is_flag=True, help="Print JSON on stdout.")
 
 #: The largest number that a database keeps.
 BIGGEST: Final = 2**63 - 1
+#: What a run, a job or a limit is.
+NUMBER: Final = click.IntRange(1, BIGGEST)
 #: Columns of a line where there is no terminal that says so.
 WIDTH: Final = 80
 #: A table's columns are cut down to so many characters, if it does not fit else.
@@ -127,11 +129,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return printable(value)
-
-
-def printable(value: Any) -> str:
-    """Return a value as text without what a terminal would obey: hosts and lists say anything."""
-    return "".join(char if char.isprintable() else " " for char in str(value))
 
 
 class OrNumber(click.Group):

@@ -17,6 +17,7 @@ from popq.catalogue import overview
 from popq.catalogue.states import GONE_REASONS, REJECTED_REASONS
 from popq.cli import show
 from popq.cli.progress import progress
+from popq.cli.voice import printable
 from popq.errors import ServiceDown, without_password
 
 #: The broker is given so many seconds to answer.
@@ -249,10 +250,8 @@ def _wrapped(head: str, words: str, hang: int | None = None) -> list[str]:
 
     They hang below the first of the words unless told otherwise.
     """
-    # What hosts said may hold anything, which a terminal would obey.
-    clean = "".join(char if char.isprintable() else " " for char in f"{head} {words}")
     lines = textwrap.wrap(
-        clean,
+        printable(f"{head} {words}"),
         WIDTH,
         subsequent_indent=" " * (len(head) + 1 if hang is None else hang),
         break_on_hyphens=False,

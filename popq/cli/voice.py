@@ -31,6 +31,11 @@ class Voice:
 VOICE: Final = Voice()
 
 
+def printable(value: Any) -> str:
+    """Return a value as text without what a terminal would obey: hosts and lists say anything."""
+    return "".join(char if char.isprintable() else " " for char in str(value))
+
+
 class Line:
     """Where progress stands on stderr: one line that is written over on a terminal, else many.
 

@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _run_option = click.option(
     "run_id",
     "--run",
-    type=click.IntRange(1, show.BIGGEST),
+    type=show.NUMBER,
     help="The run; default: the newest done.",
 )
 
@@ -36,9 +36,7 @@ def _narrowed(command: Command) -> Command:
             help="Only photos labelled so high, or higher.",
         ),
         click.option("--owner", metavar="NSID", help="Only photos of this owner."),
-        click.option(
-            "--limit", type=click.IntRange(1, show.BIGGEST), help="At most so many photos."
-        ),
+        click.option("--limit", type=show.NUMBER, help="At most so many photos."),
     ):
         command = option(command)
     return command

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from popq.catalogue import batches, claims, datasets, enqueuing, runs
+from popq.catalogue import batches, claims, datasets, enqueuing, migrate, runs
 from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Catalogue, bulk_insert, db_now
 from popq.catalogue.models import Base, Member, Photo, PhotoMoments
@@ -272,3 +274,12 @@ def assert_covers_once(scene, job, photos):
 
 def leases_of(scene, job):
     return list(iter(lambda: scene.claim(job), None))
+
+
+@contextmanager
+def fresh_scene(folder: Path) -> Iterator[Scene]:
+    """Give the scene of a new catalogue in `folder`."""
+    catalogue = Catalogue(f"sqlite:///{folder / 'popq.db'}")
+    migrate.upgrade(catalogue)
+    yield Scene(catalogue)
+    catalogue.close()

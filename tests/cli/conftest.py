@@ -53,9 +53,12 @@ class Shell:
 class Here(Shell):
     """Runs `popq` as a person would, but in this process: to load torch anew takes seconds."""
 
-    def __init__(self, folder, monkeypatch):
+    def __init__(self, folder, settings, monkeypatch):
         self.folder = folder
         self._monkeypatch = monkeypatch
+        monkeypatch.chdir(folder)
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
 
     def __call__(self, *arguments, status=0, stdin=""):
         self._monkeypatch.setattr(sys, "argv", ["popq", *map(str, arguments)])
@@ -105,10 +108,7 @@ def scored(tmp_path_factory):
 @pytest.fixture
 def reader(scored, tmp_path, monkeypatch):
     """Runs commands in this process, which has torch already, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in scored.settings().items():
-        monkeypatch.setenv(name, value)
-    return Here(tmp_path, monkeypatch)
+    return Here(tmp_path, scored.settings(), monkeypatch)
 
 
 @pytest.fixture

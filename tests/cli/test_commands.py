@@ -195,10 +195,7 @@ def test_an_image_host_that_is_silent_is_wrong_only_where_photos_wait_for_it(
     home, tmp_path, monkeypatch
 ):
     """A machine without a network and without a key may look at its catalogue in peace."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in home.settings().items():
-        monkeypatch.setenv(name, value)
-    popq = Here(tmp_path, monkeypatch)  # in this process: each look loads torch
+    popq = Here(tmp_path, home.settings(), monkeypatch)  # in this process: each look loads torch
 
     def images(status=0, **settings):
         for name, value in ({"FLICKR_IMAGE_URL": "http://127.0.0.1:1"} | settings).items():

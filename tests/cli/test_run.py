@@ -23,11 +23,8 @@ def resnet18(tmp_path_factory):
 @pytest.fixture
 def here(home, tmp_path, monkeypatch):
     """Runs commands in this process, which has torch already, on an empty catalogue."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in home.settings().items():
-        monkeypatch.setenv(name, value)
     (tmp_path / "list.txt").write_text(LIST)
-    return Here(tmp_path, monkeypatch)
+    return Here(tmp_path, home.settings(), monkeypatch)
 
 
 def photos(shell):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from urllib.error import URLError
 
 import pytest
@@ -69,14 +70,10 @@ def test_a_prompt_without_its_program_or_its_catalogue_says_so(outside, bare):
 
 def test_a_browser_gets_the_questions_from_this_machine_alone(outside, reader):
     reader("export", "catalogue", "-o", "copy.db")
-    port = free_port()
-    with outside.start("browse", reader.folder / "copy.db", "--port", port) as process:
-        try:
-            told = get(port, "copy/best_of_a_run.json?run=1&_shape=array")
-            about = get(port, "copy.json")
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+    with browsing(outside, reader.folder / "copy.db") as (port, said):
+        told = get(port, "copy/best_of_a_run.json?run=1&_shape=array")
+        about = get(port, "copy.json")
+    (err,) = said
     assert len(told) == 30
     assert told[0]["score"] == max(row["score"] for row in told)
     assert len(about["queries"]) >= 15
@@ -84,17 +81,13 @@ def test_a_browser_gets_the_questions_from_this_machine_alone(outside, reader):
 
 
 def test_a_browser_gets_the_catalogue_itself_with_what_its_tables_are(outside):
-    port = free_port()
-    with outside.start("browse", "--port", port) as process:
-        try:
-            told = get(port, "popq/best_of_a_run.json?run=1&_shape=array")
-            about = get(port, "-/metadata.json")
-            (served,) = get(port, "-/databases.json")
-            page = text(port, "")
-            table = text(port, "popq/scored_photos")
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+    with browsing(outside) as (port, said):
+        told = get(port, "popq/best_of_a_run.json?run=1&_shape=array")
+        about = get(port, "-/metadata.json")
+        (served,) = get(port, "-/databases.json")
+        page = text(port, "")
+        table = text(port, "popq/scored_photos")
+    (err,) = said
     assert len(told) == 30
     assert (served["name"], served["is_mutable"]) == ("popq", True)
     assert f"<h1>{about['title']}" in page.replace("\n", "").replace("> ", ">")
@@ -109,13 +102,9 @@ def test_a_browser_gets_the_catalogue_itself_with_what_its_tables_are(outside):
 
 def test_the_link_leads_to_a_copy_of_any_name(outside, reader):
     reader("export", "catalogue", "-o", "my copy.v2.db")
-    port = free_port()
-    with outside.start("browse", reader.folder / "my copy.v2.db", "--port", port) as process:
-        try:
-            home = text(port, "")
-        finally:
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+    with browsing(outside, reader.folder / "my copy.v2.db") as (port, said):
+        home = text(port, "")
+    (err,) = said
     (link,) = re.findall(rf" at http://127.0.0.1:{port}(/.+); ", err)
     assert f'href="{link}"' in home
 
@@ -128,6 +117,18 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(bare):
     assert err.startswith(f"popq: port {port} cannot be served")
     assert "give another --port" in err
     assert err.count("\n") == 1
+
+
+@contextmanager
+def browsing(shell, *words):
+    """Give the port of `popq browse`, and a list that has what it said once it has ended."""
+    port, said = free_port(), []
+    with shell.start("browse", *words, "--port", port) as process:
+        try:
+            yield port, said
+        finally:
+            process.send_signal(signal.SIGINT)
+            said.append(process.communicate(timeout=30)[1])
 
 
 def get(port, path):

@@ -39,10 +39,7 @@ def mine(scored, tmp_path, monkeypatch):
         closing(sqlite3.connect(copy / "popq.db")) as here,
     ):
         there.backup(here)
-    for name, value in (scored.settings() | {"POPQ_DATA_DIR": str(copy)}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return Here(tmp_path, monkeypatch)
+    return Here(tmp_path, scored.settings() | {"POPQ_DATA_DIR": str(copy)}, monkeypatch)
 
 
 def weights(shell):

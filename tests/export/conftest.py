@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from catalogue.scene import Scene
-
-from popq.catalogue import migrate
-from popq.catalogue.db import Catalogue
+from catalogue.scene import fresh_scene
 
 
 @pytest.fixture
 def scene(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path / 'popq.db'}")
-    migrate.upgrade(catalogue)
-    yield Scene(catalogue)
-    catalogue.close()
+    with fresh_scene(tmp_path) as scene:
+        yield scene

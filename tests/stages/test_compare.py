@@ -6,10 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from catalogue.scene import DATASET, Scene
+from catalogue.scene import DATASET, fresh_scene
 
-from popq.catalogue import datasets, judgements, migrate, runs
-from popq.catalogue.db import Catalogue
+from popq.catalogue import datasets, judgements, runs
 from popq.errors import BadInput
 from popq.stages.compare import compare
 from popq.stages.judge import owner_numbers
@@ -20,10 +19,8 @@ CONFIG = {"arch": "resnet18", "objective": "classify", "epochs": 2}
 
 @pytest.fixture
 def scene(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path / 'popq.db'}")
-    migrate.upgrade(catalogue)
-    yield Scene(catalogue)
-    catalogue.close()
+    with fresh_scene(tmp_path) as scene:
+        yield scene
 
 
 def frozen(scene, photos, name="set", cuts=tuple(CUTS), sides=("train", "val")):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from catalogue.scene import Scene
+from catalogue.scene import fresh_scene
 
-from popq.catalogue import migrate, scores
-from popq.catalogue.db import Catalogue
+from popq.catalogue import scores
 from popq.catalogue.scores import Scored
 from popq.stages.evaluate import evaluate
 
 
 @pytest.fixture
 def scene(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path / 'popq.db'}")
-    migrate.upgrade(catalogue)
-    yield Scene(catalogue)
-    catalogue.close()
+    with fresh_scene(tmp_path) as scene:
+        yield scene
 
 
 def test_files_of_one_name_in_two_folders_keep_their_own_scores(scene):
