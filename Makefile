@@ -25,7 +25,7 @@ demo: $(READY) ## the whole chain on generated photos, no key or server needed
 
 test: check $(READY) ## lint, types, floors, and the tests with coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest $(PYTEST)
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal $(PYTEST)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

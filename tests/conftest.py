@@ -18,9 +18,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Torch's threads spin while they wait for each other, and would for the cores of another test.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # How wide and colourful it is outside says nothing of what a test asked for.
 for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
     os.environ.pop(name, None)
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than cores, as tests wait for processes half of their time; few, as torch is large."""
+    return min(os.cpu_count() or 1, 3) + 1
 
 
 @pytest.fixture(autouse=True)

@@ -154,10 +154,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:  # noqa: BLE001 - a mistake of popq's, told in one line too
-        what = f"{type(error).__name__}: {error}".removesuffix(": ")
-        _complain(f"a mistake of popq's own ({what}); `--debug` shows where, please report it.")
-        status = 1
+        status = _fail(error)
     sys.exit(status)
+
+
+def _fail(error: Exception) -> int:
+    """Print an error that popq does not expect; return the exit status."""
+    if isinstance(error, UnicodeEncodeError) and any(error.object in text for text in sys.argv):
+        _complain(f"{error.object!a} is no text: its bytes are no UTF-8.")
+        return 2
+    what = f"{type(error).__name__}: {error}".removesuffix(": ")
+    _complain(f"a mistake of popq's own ({what}); `--debug` shows where, please report it.")
+    return 1
 
 
 def _complain(message: str) -> None:

@@ -47,7 +47,7 @@ def report_home(request, record_property, capsys):
             "seconds": round(time.monotonic() - began),
         } | figures
         for name, value in figures.items():
-            record_property(name, value)
+            record_property(name, str(value))
         if FULL:
             with capsys.disabled():
                 sys.stdout.write(f"\n{request.node.name}: {figures}\n")

@@ -31,3 +31,10 @@ def test_digits_that_are_no_id_name_no_photo(popq, digits):
     popq("import", "links.txt", "--labels", "labels.txt")
     _, err = popq("purge", "--photo", digits, "--yes", status=2)
     assert f"no photo {digits}" in err
+
+
+def test_bytes_that_are_no_text_are_refused_as_such(popq):
+    popq("import", "links.txt", "--labels", "labels.txt")
+    for words in (("--owner", "a\udcff"), ("--photo=a\udcff",)):
+        _, err = popq("purge", *words, "--yes", status=2)
+        assert err == "popq: 'a\\udcff' is no text: its bytes are no UTF-8.\n"
