@@ -12,7 +12,7 @@ from typing import Any, Final
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 #: A process that was asked to stop is gone after so long, whatever hangs.
 LATEST_S: Final = 9.0
-#: How often a process looks whether the one that started it is still there.
+#: How often a process looks whether it was asked, or the one that started it is gone.
 _LOOK_S: Final = 1.0
 
 
@@ -25,6 +25,16 @@ def on_signals(stop: Callable[[], None]) -> None:
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
+
+
+def wait(stop: threading.Event) -> None:
+    """Wait in the main thread until `stop` is set, by a signal's handler too.
+
+    In slices: a signal that comes between Python's last look for one and the sleep of its lock
+    wakes nobody, and its handler would not run before the next.
+    """
+    while not stop.wait(_LOOK_S):
+        pass
 
 
 @contextmanager

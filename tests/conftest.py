@@ -22,12 +22,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How wide and colourful it is outside says nothing of what a test asked for.
-for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):
+for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
 
 def pytest_xdist_auto_num_workers():
-    """One more than cores, as tests wait for processes half of their time; few, as torch is large."""
+    """One more than cores, as tests wait half of their time; few, as each may load torch."""
     return min(os.cpu_count() or 1, 3) + 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from popq import stopping
 from popq.cli import show
 from popq.errors import BadInput, ServiceDown
 from popq.flickr.fake.plan import read_file
@@ -65,7 +66,7 @@ def fake_flickr_command(
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stop.set())
     with server:
-        stop.wait()
+        stopping.wait(stop)
 
 
 def _server(photos: Path, port: int, faults: Path | None) -> FakeFlickr:

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from popq import stopping
 from popq.catalogue import batches, jobs
 from popq.catalogue.db import Catalogue, Watch
 from popq.catalogue.jobs import Progress
@@ -167,7 +168,7 @@ class Drain:
         """
         with self._watching() as watch:
             workers = _start(partial(self._serve_one, watch), threads)
-            self.stop.wait()
+            stopping.wait(self.stop)
             self.finish()
             for thread in workers:
                 thread.join(GLANCE_S)  # one that hangs holds nothing any more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -123,9 +124,10 @@ class Terminal:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
+        text = codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
         with contextlib.suppress(OSError):  # how Linux says that nobody is inside any more
             while part := os.read(self._outside, 4096):
-                self._more.put(part.decode())
+                self._more.put(text.decode(part))
         os.close(self._outside)
         self._more.put(None)
 

@@ -1,0 +1,31 @@
+"""How a process is asked to stop: what a signal must reach, wherever it comes in."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+#: The kernel gives the signal to the other thread, so that the main one sleeps on, as it does when
+#: the signal comes just before its sleep.
+UNWOKEN = """
+import signal, threading
+from popq import stopping
+stop = threading.Event()
+stopping.on_signals(stop.set)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("waits", flush=True)
+stopping.wait(stop)
+"""
+
+
+def test_a_signal_that_does_not_wake_the_main_thread_is_heard_all_the_same():
+    command = [sys.executable, "-c", UNWOKEN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGTERM)
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
