@@ -19,6 +19,7 @@ import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from typing import Final
 
 
 class Outcome(StrEnum):
@@ -153,6 +154,10 @@ class ServiceDown(PopqError):
 
 class LeaseLost(PopqError):
     """The batch or run has a newer term: another worker has it, so nothing of ours may be kept."""
+
+
+#: What libpq takes among a URL's options, and nobody is to read.
+SECRET_OPTIONS: Final = ("password", "sslpassword")
 
 
 def without_password(url: str) -> str:

@@ -113,13 +113,17 @@ def serve(rooms: Rooms, stop: threading.Event, ring: Callable[[Unit], bool] | No
         try:
             units = [unit for unit in waiting(rooms) if rest.get(unit, 0.0) < time.monotonic()]
             mine = next((unit for unit in units if ring is None or not ring(unit)), None)
+            if mine is None:
+                stop.wait(SWEEP_S)
+            elif not _run(rooms, mine, stop):
+                rest[mine] = time.monotonic() + REST_S
         except PopqError as error:
             log.warning("sweep failed", why=str(error))
-            mine = None
-        if mine is None:
             stop.wait(SWEEP_S)
-        elif not _run(rooms, mine, stop):
-            rest[mine] = time.monotonic() + REST_S
+        except Exception:
+            # No memory for a process, say: a worker that lives on must go on looking.
+            log.exception("sweep failed")
+            stop.wait(SWEEP_S)
     _lock_file(rooms).unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from popq.errors import Misconfigured, without_password
+from popq.errors import SECRET_OPTIONS, Misconfigured, without_password
 
 PREFIX = "POPQ_"
 #: Read by the test suite only, never by popq.
@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         """Return all that no log may hold: keys, their secrets, passwords, as given and decoded."""
         found = [part for pair in self.api_keys() for part in pair]
         urls = (self.catalogue_url(), self.broker() or "", self.store())
-        for password in filter(None, map(_password, urls)):
+        for password in filter(None, (part for url in urls for part in _passwords(url))):
             found += [password, unquote(password)]
         if self.flower_password is not None:
             found.append(self.flower_password.get_secret_value())
@@ -282,11 +282,13 @@ def environment(**values: object) -> dict[str, str]:
     return kept | {f"{PREFIX}{name.upper()}": str(value) for name, value in values.items()}
 
 
-def _password(url: str) -> str | None:
-    """Return the password in a URL as it stands there, to its last "@"; None without one."""
+def _passwords(url: str) -> list[str]:
+    """Return the passwords in a URL as they stand there: to its last "@", and its options'."""
     _, _, rest = url.partition("://")
     login, at, _ = rest.rpartition("@")
-    return login.partition(":")[2] if at else None
+    options = [part.partition("=") for part in rest.partition("?")[2].split("&")]
+    found = [value for name, _, value in options if name in SECRET_OPTIONS]
+    return [login.partition(":")[2], *found] if at else found
 
 
 def _dotenv() -> dict[str, str | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import threading
 
 import pytest
 from celery import Celery
@@ -154,3 +156,21 @@ def test_a_score_job_that_nobody_ended_is_ended_by_who_looks_for_work(stored, po
         tx.exec_driver_sql("UPDATE jobs SET state = 'running', finished_at = NULL")
     assert gpu.waiting(stored.rooms) == []
     assert stored.sql("SELECT DISTINCT state FROM jobs WHERE stage = 'score'") == [("done",)]
+
+
+def test_a_process_that_cannot_be_started_ends_no_sweep(stored, run, popq, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    stop, asked = threading.Event(), []
+
+    def ring(unit):
+        asked.append(unit)
+        return False
+
+    sweep = threading.Thread(target=gpu.serve, args=(stored.rooms, stop, ring))
+    sweep.start()
+    try:
+        popq.wait_until(lambda: len(asked) > 1, seconds=60)
+    finally:
+        stop.set()
+        sweep.join()
+    assert {unit.id for unit in asked} == {run}

@@ -140,11 +140,22 @@ def test_no_part_of_a_line_holds_a_secret(hidden):
 def test_all_secrets_of_the_settings_are_known():
     settings = Settings(
         flickr_keys="key1:secret1,key2",
-        database_url="postgresql+psycopg://me:p%40ss@db/popq",
+        database_url="postgresql+psycopg://me:p%40ss@db/popq?sslpassword=k%25y",
         broker_url="redis://:r@dis@host:6379/0",
         store_url="s3://id:st0re@bucket",
         flower_password="fl0wer",
     )
     found = settings.secrets()
-    for secret in ("key1", "secret1", "key2", "p%40ss", "p@ss", "r@dis", "st0re", "fl0wer"):
+    for secret in (
+        "key1",
+        "secret1",
+        "key2",
+        "p%40ss",
+        "p@ss",
+        "k%25y",
+        "k%y",
+        "r@dis",
+        "st0re",
+        "fl0wer",
+    ):
         assert secret in found

@@ -1,7 +1,7 @@
 """what runs said when they were judged: each validation photo's score, tier and probabilities
 
 Revision ID: 0007
-Revises: 0005
+Revises: 0006
 """
 
 import sqlalchemy as sa

@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuc
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from popq.errors import Misconfigured, ServiceDown
+from popq.errors import SECRET_OPTIONS, Misconfigured, ServiceDown
 
 #: An open transaction; functions of the catalogue take it first and never commit.
 Tx = Connection
@@ -119,8 +119,7 @@ class Catalogue:
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
 
     def __str__(self) -> str:
-        # libpq takes passwords among the URL's options, too.
-        shown = self.url.difference_update_query(["password", "sslpassword"])
+        shown = self.url.difference_update_query(SECRET_OPTIONS)
         return shown.render_as_string(hide_password=True)
 
     @property

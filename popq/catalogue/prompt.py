@@ -19,6 +19,7 @@ def prompt(catalogue: Catalogue) -> tuple[list[str], dict[str, str]]:
 
     _, asked = catalogue.url.get_dialect()().create_connect_args(catalogue.url)
     password = asked.pop("password", None)
+    asked.pop("sslpassword", None)  # libpq has no variable for this one: psql asks for it
     asked["options"] = f"{asked.get('options', '')} {_READ_ONLY}".strip()
     bare = make_conninfo(application_name="popq sql", **asked)
     return ["psql", bare], {} if password is None else {"PGPASSWORD": password}

@@ -1,7 +1,7 @@
 """Training runs: the row, its lease, its epochs.
 
     queued ──claim──▶ running ──finish──▶ done
-      ▲                 │  └──fail──▶ failed ──requeue──▶ queued
+      ▲                 │  └──fail──▶ failed
       └── handed back, ─┘  └──stop──▶ stopped ──requeue──▶ queued
           lease ran out
 
@@ -83,12 +83,12 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
     return int(row.term)
 
 
-def requeue(tx: Tx, run: int, tracker: str | None = None) -> bool:
-    """Let a stopped or failed run go on from its last checkpoint; return whether it was one.
+def requeue(tx: Tx, run: int, tracker: str | None = None) -> None:
+    """Let a run that was stopped, or still waits, go on from its last checkpoint.
 
     A `tracker` that is named takes the place of the one before.
     """
-    ended = Run.state.in_((RunState.STOPPED, RunState.FAILED))
+    unfinished = Run.state.in_((RunState.STOPPED, RunState.QUEUED))
     values: dict[str, Any] = {
         "state": RunState.QUEUED,
         "message": None,
@@ -98,7 +98,7 @@ def requeue(tx: Tx, run: int, tracker: str | None = None) -> bool:
     }
     if tracker is not None:
         values["tracker"] = tracker
-    return tx.execute(update(Run).where(Run.id == run, ended).values(values)).rowcount == 1
+    tx.execute(update(Run).where(Run.id == run, unfinished).values(values))
 
 
 def ask_to_stop(tx: Tx, run: int) -> RunState:

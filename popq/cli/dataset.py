@@ -51,7 +51,7 @@ def split_options(command: Any) -> Any:
         ),
         click.option("--val", default=0.2, show_default=True, help="Share for validation."),
         click.option("--test", default=0.0, show_default=True, help="Share for a final test."),
-        click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0)),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0, show.BIGGEST)),
     ):
         command = option(command)
     return command

@@ -73,7 +73,7 @@ def split_preset(options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 @click.command()
 @click.option("--dataset", required=True, help="The data set to train on.")
 @train_options
-@click.option("--seed", type=click.IntRange(min=0), help="Of weights and augmentation.")
+@click.option("--seed", type=click.IntRange(0, show.BIGGEST), help="Of weights and augmentation.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N; as POPQ_DEVICE, for this run.")
 @click.option(
     "--tracker",

@@ -83,8 +83,10 @@ class Config:
             ("patience", 0, math.inf),
             ("backbone_rate", 0.0, 1.0),
         ):
-            if not least <= getattr(self, name) <= most:
-                raise BadInput(f"{name} is {getattr(self, name)}; it goes from {least} to {most}.")
+            value = getattr(self, name)
+            if not (least <= value <= most and value < math.inf):
+                to = "any finite number" if most == math.inf else most
+                raise BadInput(f"{name} is {value}; it goes from {least} to {to}.")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -109,7 +109,15 @@ def read_submission(file: Path) -> dict[str, float]:
                 raise BadInput(f"{file}: post {post} has two scores (entry {number}).")
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
+    except (
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        csv.Error,
+    ) as error:
         message = f"{file} is no submission ({type(error).__name__}: {error})"
         raise BadInput(
             f'{message}: {{"result": [{{"post_id": …, "popularity_score": …}}]}} or CSV with'

@@ -83,6 +83,8 @@ def test_a_submission_is_judged_by_the_labels(scored, reader):
         ("", "has no score in it"),
         ("{", "is no submission"),
         ('{"result": [{"post_id": "1"}]}', "is no submission"),
+        ("[" * 100_000, "is no submission"),
+        (f'[{{"post_id": 1, "popularity_score": {"9" * 400}}}]', "is no submission"),
         ('{"result": [{"post_id": "1", "popularity_score": NaN}]}', "is not finite"),
         ("post_id,popularity_score\n1,2\n1,3\n", "has two scores"),
         ("post_id,popularity_score\n1,2\n", "None of the 1 scores"),

@@ -20,6 +20,7 @@ from servers import free_port, postgres_url
 
 from popq.catalogue import migrate
 from popq.catalogue.db import Catalogue
+from popq.catalogue.prompt import prompt
 
 QUERY = "SELECT count(*) AS photos FROM photos;\n"
 WRITE = "DELETE FROM photos;\n"
@@ -59,6 +60,14 @@ def test_psql_opens_the_catalogue_and_may_not_write(bare):
     assert "photos" in done.stdout
     assert "(1 row)" in done.stdout
     assert "read-only transaction" in done.stderr
+
+
+def test_no_password_stands_among_the_prompts_arguments():
+    url = "postgresql+psycopg://me:s3cret@db/popq?sslpassword=k3y&sslmode=require"
+    command, environment = prompt(Catalogue(url))
+    assert environment == {"PGPASSWORD": "s3cret"}
+    assert "sslmode=require" in command[-1]
+    assert not {"s3cret", "k3y"} & set(re.split("[ =]", command[-1]))
 
 
 def test_a_prompt_without_its_program_or_its_catalogue_says_so(outside, bare):

@@ -39,6 +39,8 @@ def test_foreign_json_is_refused():
         {"outputs": 1},
         {"lr": 0.0},
         {"lr": float("nan")},
+        {"clip_norm": float("inf")},
+        {"weight_decay": float("inf")},
         {"momentum": 1.5},
         {"momentum": 0.0},
         {"schedule": "random"},
