@@ -58,8 +58,7 @@ _SMALL: Final = 320
 class Whereabouts:
     """Where the API says that an image is; `url` is a size beyond those that are tried by rule."""
 
-    server: str
-    secret: str
+    info: PhotoInfo
     url: str | None = None
 
 
@@ -88,8 +87,10 @@ class AskAgain:
         # they would begin again and again.
         self._known: dict[int, PhotoInfo] = {}
 
-    def __call__(self, photo: WorkPhoto, refusal: Permanent) -> Whereabouts:
-        """Return where the image is now.
+    def __call__(
+        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
+    ) -> Whereabouts:
+        """Return where the image is now; `info` is what the API has just said of it, if it has.
 
         A photo that is where it was, and has none of the sizes that are tried, may have others: one
         more call says which (a tiny photo has its original and what is smaller). Raises `refusal`
@@ -102,11 +103,11 @@ class AskAgain:
         number = photo.flickr_id
         if not self._clients or number is None or forbidden or refusal.outcome not in moved:
             raise refusal
-        info = self._known.pop(number, None)
+        info = info or self._known.pop(number, None)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
-            return Whereabouts(info.server, info.secret)
+            return Whereabouts(info)
         if refusal.outcome is not Outcome.GONE:
             raise refusal
         try:
@@ -117,7 +118,7 @@ class AskAgain:
         url = self._other_size(info, sizes)
         if url is None:
             raise refusal
-        return Whereabouts(info.server, info.secret, url)
+        return Whereabouts(info, url)
 
     def _ask(self, photo: WorkPhoto, refusal: Permanent, call: Callable[[FlickrClient], _T]) -> _T:
         """Spend one call of the first key that has one to give."""
@@ -255,19 +256,7 @@ class Download:
         try:
             url, fetched = self._fetch(permits, photo, spend)
         except Permanent as refusal:
-            # Secrets change when a photo is replaced or hidden for a while: the URL is dead, the
-            # photo may live. The API knows, and its word on a photo that left is better.
-            try:
-                where = self._ask_again(photo, refusal)
-            except PutOff:
-                self._doubt.refused()
-                raise
-            news = {"server": where.server, "secret": where.secret}
-            if where.url is None:
-                url, fetched = self._fetch(permits, photo._replace(**news), spend)
-            else:
-                permits.owe(HOST)
-                url, fetched = where.url, self._client.fetch(where.url, spend)
+            news, url, fetched = self._fetch_elsewhere(permits, photo, refusal, spend)
         with _MEASURING:
             picture = decode.decode(io.BytesIO(fetched.data))
             moments = from_histogram(decode.crop(picture.image).histogram())
@@ -289,6 +278,37 @@ class Download:
             "format": picture.format,
         }
         return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
+
+    def _fetch_elsewhere(
+        self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend
+    ) -> tuple[dict[str, Any], str, Fetched]:
+        """Fetch an image from where the API says that it is; return that address, too.
+
+        Secrets change when a photo is replaced or hidden for a while: the URL is dead, the photo
+        may live. The API knows, and its word on a photo that left is better.
+        """
+        where = self._where(photo, refusal)
+        news: dict[str, Any] = {"server": where.info.server, "secret": where.info.secret}
+        if where.url is None:
+            photo = photo._replace(**news)
+            try:
+                return news, *self._fetch(permits, photo, spend)
+            except Permanent as again:
+                # There, too, it may have none but the sizes that are not tried by rule.
+                where = self._where(photo, again, where.info)
+                if where.url is None:
+                    raise
+        permits.owe(HOST)
+        return news, where.url, self._client.fetch(where.url, spend)
+
+    def _where(
+        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
+    ) -> Whereabouts:
+        try:
+            return self._ask_again(photo, refusal, info)
+        except PutOff:
+            self._doubt.refused()
+            raise
 
     def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
