@@ -45,6 +45,8 @@ Spend = Callable[[int], None]
 _MEASURING: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 #: What the image host says of photos that it does not give; the API's word is `not_found`.
 _REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
+#: … and what it says of a size that is missing, so that another may be there.
+_MISSING: Final = frozenset({Outcome.GONE, Outcome.PLACEHOLDER})
 #: So many photos that were stored are asked for before the host's word is not believed.
 _WITNESSES: Final = 3
 #: Bytes of large files that all threads together hold, from their arrival until they are stored.
@@ -98,17 +100,16 @@ class AskAgain:
         when no key has a call to give now; `Throttled`, `KeyRefused` and `HostDown` name the key;
         `Transient` for a single fault of the API (as `host_down`), or when all keys are refused.
         """
-        moved = {Outcome.GONE, Outcome.PRIVATE}
         forbidden = refusal.http_status == HTTPStatus.OK  # by X-Robots-Tag, wherever it lies
         number = photo.flickr_id
-        if not self._clients or number is None or forbidden or refusal.outcome not in moved:
+        if not self._clients or number is None or forbidden or refusal.outcome not in _REFUSALS:
             raise refusal
         info = info or self._known.pop(number, None)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
             return Whereabouts(info)
-        if refusal.outcome is not Outcome.GONE:
+        if refusal.outcome not in _MISSING:
             raise refusal
         try:
             sizes = self._ask(photo, refusal, lambda client: client.sizes(number))
@@ -369,9 +370,9 @@ class Download:
             try:
                 return url, self._client.fetch(url, spend)
             except Permanent as error:
-                if error.outcome is not Outcome.GONE:
+                if error.outcome not in _MISSING:
                     raise
-                refused = error  # this size is missing; another may be there
+                refused = error
         raise refused
 
     def _urls(self, photo: WorkPhoto) -> list[str]:

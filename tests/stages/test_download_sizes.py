@@ -96,6 +96,41 @@ def test_a_photo_that_moved_and_has_none_of_the_usual_sizes_is_found(tmp_path):
         assert set(asked.values()) == {2}  # whatever moved: where it is, and in which sizes
 
 
+SUFFIXES = [size.removeprefix("_") for size in BY_RULE]
+
+
+@pytest.mark.parametrize(
+    ("missing", "moved", "kept"),
+    [
+        (["z"], False, 320),
+        (SUFFIXES, False, 240),
+        (SUFFIXES, True, 240),
+    ],
+)
+def test_a_stand_in_for_one_size_says_nothing_of_the_others(tmp_path, missing, moved, kept):
+    with house(tmp_path, small_world(1)) as home:
+        (photo,) = home.flickr.world.photos.values()
+        photo.image, photo.free_account = lambda: jpeg(1, size=(330, 300)), True
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        photo.missing_sizes = frozenset(missing)
+        if moved:
+            photo.secret = "f000000000"
+        api.work(home.rooms, "download", on_progress=quiet)
+        assert home.sql("SELECT state, width FROM photos") == [("stored", kept)]
+
+
+def test_a_stand_in_for_every_size_ends_a_photo_that_the_api_still_shows(tmp_path):
+    with house(tmp_path, small_world(1, fates=(Fate.PLACEHOLDER,))) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        home.flickr.counting.reset()
+        api.work(home.rooms, "download", on_progress=quiet)
+        assert home.sql("SELECT state, reason FROM photos") == [("gone", "placeholder")]
+        kinds = home.flickr.counters()["kinds"]
+        assert (kinds[INFO]["requests"], kinds[SIZES]["requests"]) == (1, 1)
+
+
 def test_nobody_asks_for_sizes_before_a_404_nor_after_the_api_said_that_it_is_gone(tmp_path):
     world = small_world(2)
     with house(tmp_path, world) as home:
