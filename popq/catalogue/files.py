@@ -20,6 +20,7 @@ _PART = 5000
 #: Keys that are asked about at a time: each time all rows are passed over.
 _KEYS = 20_000
 _STORED = Photo.state == PhotoState.STORED
+_MAY_GO_BACK = _STORED & Photo.image_url.is_not(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,23 @@ def lost(tx: Tx, photos: Sequence[int]) -> int:
     return sum(_back(tx, Photo.id.in_(part)) for part in _parts(photos))
 
 
+def has_photos(tx: Tx, sha256: str) -> bool:
+    """Return whether `no_photos` would find any photo."""
+    query = select(Photo.id).where(_of_flickr(sha256), _MAY_GO_BACK).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def no_photos(tx: Tx, sha256: str) -> int:
     """Move photos that were stored with these bytes back to `resolved`; return how many."""
-    return _back(tx, (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None))
+    return _back(tx, _of_flickr(sha256))
+
+
+def _of_flickr(sha256: str) -> ColumnElement[bool]:
+    return (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None)
 
 
 def _back(tx: Tx, which: ColumnElement[bool]) -> int:
-    query = select(Photo.id).where(which, _STORED, Photo.image_url.is_not(None)).order_by(Photo.id)
+    query = select(Photo.id).where(which, _MAY_GO_BACK).order_by(Photo.id)
     ids = list(tx.execute(query.with_for_update(key_share=True)).scalars())
     nothing = ("file_key", "sha256", "phash", "bytes", "width", "height", "format", "stored_at")
     values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing)}

@@ -316,10 +316,13 @@ class Download:
         owner = photo.owner or f"photo {photo.id}"
         if not self._doubt.is_stand_in(fetched.sha256, owner):
             return
-        with self._catalogue.begin() as tx:
-            back = files.no_photos(tx, fetched.sha256)
         what = f"the same {len(fetched.data):,} bytes came for photos of {OWNERS} owners or more"
-        if back:
+        # All rows are passed over, for each that comes: others may write meanwhile.
+        with self._catalogue.read() as tx:
+            any_stored = files.has_photos(tx, fetched.sha256)
+        if any_stored:
+            with self._catalogue.begin() as tx:
+                back = files.no_photos(tx, fetched.sha256)
             log.error("a stand-in picture", what=what, sha256=fetched.sha256, taken_back=back)
         message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
         raise Transient(message, outcome=Outcome.STAND_IN)
