@@ -1,8 +1,8 @@
-"""Which photos have a file in the store, and those that have it no more."""
+"""Which photos have a file in the store, those that have it no more, and witnesses of hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +56,22 @@ def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
     known = (Photo.flickr_id.is_not(None), Photo.server.is_not(None), Photo.secret.is_not(None))
     query = select(*columns).where(_STORED, *known).order_by(Photo.id.desc()).limit(limit)
     return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in tx.execute(query)]
+
+
+def probably_shown(tx: Tx, limit: int) -> list[int]:
+    """Return Flickr ids of the newest photos whose address is known."""
+    return _newest(tx, Photo.state.in_((PhotoState.STORED, PhotoState.RESOLVED)), limit)
+
+
+def listed(tx: Tx, limit: int, *, but: Collection[int]) -> list[int]:
+    """Return Flickr ids of the newest photos of which only those are known, `but` some."""
+    return _newest(tx, (Photo.state == PhotoState.LISTED) & Photo.flickr_id.not_in(but), limit)
+
+
+def _newest(tx: Tx, which: ColumnElement[bool], limit: int) -> list[int]:
+    query = select(Photo.flickr_id).where(which, Photo.flickr_id.is_not(None))
+    found = tx.execute(query.order_by(Photo.id.desc()).limit(limit)).scalars()
+    return [int(flickr_id or 0) for flickr_id in found]
 
 
 def lost(tx: Tx, photos: Sequence[int]) -> int:

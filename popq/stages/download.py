@@ -32,6 +32,7 @@ from popq.stages.batch import each
 from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff, grant_of_any
 from popq.stages.streak import FAULTS, HostDown, Streak
+from popq.stages.verdicts import hold
 from popq.stats.moments import Moments, from_histogram
 
 log = structlog.get_logger()
@@ -213,31 +214,13 @@ class Download:
         photo, it must prove itself on a photo that it served before; if it cannot, none of them has
         moved: it rests, or `Misconfigured` is raised.
         """
-        held: list[Result] = []
-        try:
-            for result in each(partial(self._one, permits), photos):
-                if isinstance(result, Move) and result.reason in _REFUSALS:
-                    held.append(result)
-                    if self._doubt.refused():
-                        self._ask_a_witness(permits, _said(result))
-                else:
-                    yield result
-                if not self._doubt.refusals:
-                    yield from held
-                    held.clear()
-            if held and self._doubt.refusals >= REFUSALS:  # since others were refused too
-                self._ask_a_witness(permits, _said(held[-1]))
-        except PutOff:
-            if held and self._doubt.refusals >= REFUSALS:
-                self._ask_a_witness(permits, _said(held[-1]))
-            yield from held
-            raise
-        except (OutOfPermits, Throttled):
-            # A stretch of dead photos must end at any rate, but for those that are in doubt.
-            if self._doubt.refusals < REFUSALS:
-                yield from held
-            raise
-        yield from held
+
+        def ask(said: str) -> None:
+            if self._doubt.too_many:  # so few are believed
+                self._ask_a_witness(permits, said)
+
+        results = each(partial(self._one, permits), photos)
+        yield from hold(results, _REFUSALS, self._doubt, ask, drop_if_throttled=False)
 
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
         try:
@@ -350,8 +333,8 @@ class Download:
             return
         if doubt is not None:
             raise Throttled(f"it is in doubt: {doubt}", host=HOST) from doubt
-        if self._doubt.refusals < REFUSALS:
-            return  # so few are believed
+        if not self._doubt.too_many:
+            return
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
         raise Misconfigured(
             f"{message} it served before too, if it ever did; none of them is marked. The last: "
@@ -383,11 +366,6 @@ class Download:
             return [photo.image_url] if photo.image_url else []
         known = (self._image_base, photo.server, photo.flickr_id, photo.secret)
         return [image_url(*known, size) for size in fallback(self._image_size)]
-
-
-def _said(result: Result) -> str:
-    note = result.note if isinstance(result, Move) else None
-    return note.message if note is not None else "no answer"
 
 
 def _columns(moments: Moments) -> dict[str, int]:
