@@ -6,7 +6,7 @@ import importlib
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from popq.stages.download import AskAgain, Download
 from popq.stages.drain import Drain
 from popq.stages.ledger import Pace
 from popq.stages.resolve import Resolve
+from popq.stages.resolve_oembed import ResolveByOEmbed
 
 if TYPE_CHECKING:
     from popq.learn.scorer import Scorer
@@ -204,15 +205,18 @@ class Rooms:
 
     def _resolve(self, run_id: int | None) -> Stage:
         del run_id
-        return self._resolve_with(self.flickr_clients)
+        return Resolve(
+            self.flickr_clients,
+            calls_per_hour=self.settings.flickr_calls_per_hour,
+            image_base=self.settings.flickr_image_url,
+            image_size=self.settings.image_size,
+        )
 
     def _resolve_without_key(self, run_id: int | None) -> Stage:
         del run_id
-        return self._resolve_with({self.oembed_client.host: self.oembed_client})
-
-    def _resolve_with(self, clients: Mapping[str, FlickrClient | OEmbedClient]) -> Stage:
-        return Resolve(
-            clients,
+        return ResolveByOEmbed(
+            self.catalogue,
+            self.oembed_client,
             calls_per_hour=self.settings.flickr_calls_per_hour,
             image_base=self.settings.flickr_image_url,
             image_size=self.settings.image_size,

@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     PRIVATE = "private"
     #: The image host says 404 or 410 for every size.
     GONE = "gone"
-    #: The host leads to a stand-in picture, or sent a page instead of the image three times.
+    #: The host leads to a stand-in for every size, or sent a page instead of the image three times.
     PLACEHOLDER = "placeholder"
     #: The same bytes came for photos of ten owners: the host is at fault, so it is never final.
     STAND_IN = "stand_in"

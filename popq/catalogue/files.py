@@ -1,8 +1,8 @@
-"""Which photos have a file in the store, and those that have it no more."""
+"""Which photos have a file in the store, those that have it no more, and witnesses of hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ _PART = 5000
 #: Keys that are asked about at a time: each time all rows are passed over.
 _KEYS = 20_000
 _STORED = Photo.state == PhotoState.STORED
+_MAY_GO_BACK = _STORED & Photo.image_url.is_not(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,22 @@ def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
     return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in tx.execute(query)]
 
 
+def probably_shown(tx: Tx, limit: int) -> list[int]:
+    """Return Flickr ids of the newest photos whose address is known."""
+    return _newest(tx, Photo.state.in_((PhotoState.STORED, PhotoState.RESOLVED)), limit)
+
+
+def listed(tx: Tx, limit: int, *, but: Collection[int]) -> list[int]:
+    """Return Flickr ids of the newest photos of which only those are known, `but` some."""
+    return _newest(tx, (Photo.state == PhotoState.LISTED) & Photo.flickr_id.not_in(but), limit)
+
+
+def _newest(tx: Tx, which: ColumnElement[bool], limit: int) -> list[int]:
+    query = select(Photo.flickr_id).where(which, Photo.flickr_id.is_not(None))
+    found = tx.execute(query.order_by(Photo.id.desc()).limit(limit)).scalars()
+    return [int(flickr_id or 0) for flickr_id in found]
+
+
 def lost(tx: Tx, photos: Sequence[int]) -> int:
     """Move stored photos whose files are gone back to `resolved`; return how many.
 
@@ -65,13 +82,23 @@ def lost(tx: Tx, photos: Sequence[int]) -> int:
     return sum(_back(tx, Photo.id.in_(part)) for part in _parts(photos))
 
 
+def has_photos(tx: Tx, sha256: str) -> bool:
+    """Return whether `no_photos` would find any photo."""
+    query = select(Photo.id).where(_of_flickr(sha256), _MAY_GO_BACK).limit(1)
+    return tx.execute(query).first() is not None
+
+
 def no_photos(tx: Tx, sha256: str) -> int:
     """Move photos that were stored with these bytes back to `resolved`; return how many."""
-    return _back(tx, (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None))
+    return _back(tx, _of_flickr(sha256))
+
+
+def _of_flickr(sha256: str) -> ColumnElement[bool]:
+    return (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None)
 
 
 def _back(tx: Tx, which: ColumnElement[bool]) -> int:
-    query = select(Photo.id).where(which, _STORED, Photo.image_url.is_not(None)).order_by(Photo.id)
+    query = select(Photo.id).where(which, _MAY_GO_BACK).order_by(Photo.id)
     ids = list(tx.execute(query.with_for_update(key_share=True)).scalars())
     nothing = ("file_key", "sha256", "phash", "bytes", "width", "height", "format", "stored_at")
     values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing)}

@@ -56,7 +56,7 @@ class OEmbedClient:
         read_timeout_s: float,
         total_timeout_s: float = answers.TOTAL_S,
     ) -> None:
-        self._url = url
+        self.url = url
         self._timeouts_s = (connect_timeout_s, read_timeout_s)
         self._total_timeout_s = total_timeout_s
         self._session = requests.Session()
@@ -103,7 +103,7 @@ class OEmbedClient:
         deadline = time.monotonic() + self._total_timeout_s
         try:
             answer = self._session.get(
-                self._url,
+                self.url,
                 params=params,
                 timeout=self._timeouts_s,
                 allow_redirects=False,
@@ -115,7 +115,7 @@ class OEmbedClient:
             requests.exceptions.InvalidSchema,
             requests.exceptions.MissingSchema,
         ):
-            message = f"POPQ_FLICKR_OEMBED_URL cannot be used: calls go to {self._url!r}"
+            message = f"POPQ_FLICKR_OEMBED_URL cannot be used: calls go to {self.url!r}"
             raise Misconfigured(message) from None
         except requests.RequestException as error:
             # Only the kind: the text may repeat a proxy's URL with its password.

@@ -1,11 +1,11 @@
-"""When to doubt the image host itself rather than the photos that it refuses.
+"""When to doubt a host itself rather than the photos that it refuses.
 
 A wrong base URL, a captive portal or a proxy's page refuses every photo, or sends one picture for
 all of them; taken at its word it would mark a whole list as gone, or store the same bytes under
 every name. Two rules, counted by one process over all of its threads:
 
 * `REFUSALS` photos refused in a row, with no image between them, and the host must prove itself
-  on a photo that it served before. Verdicts on photos wait until then (see `stages/download`).
+  on a photo that it served before. Verdicts on photos wait until then (see `stages/verdicts`).
   Pages and damaged bytes count as refusals; before they end a photo it must do so, too.
 * The same bytes for photos of `OWNERS` different people are a stand-in, whatever they show.
 """
@@ -24,20 +24,27 @@ _REMEMBERED = 20_000
 
 
 class Doubt:
-    """What this process has seen of the image host; any number of threads may share one."""
+    """What this process has seen of one host; any number of threads may share one."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = REFUSALS) -> None:
+        """`most` refusals in a row are too many."""
         self._lock = threading.Lock()
+        self._most = most
         self._refused = 0
         self._owners: OrderedDict[str, set[str]] = OrderedDict()
 
     @property
     def refusals(self) -> int:
-        """How many photos were refused since the last image."""
+        """How many photos were refused since the last that was served."""
         return self._refused
 
+    @property
+    def too_many(self) -> bool:
+        """Whether so many were refused in a row that the host must prove itself."""
+        return self._refused >= self._most
+
     def served(self) -> None:
-        """Note that the host sent an image."""
+        """Note that the host served a photo."""
         with self._lock:
             self._refused = 0
 
@@ -45,7 +52,7 @@ class Doubt:
         """Note a refusal; return whether it is one too many, and the host must prove itself."""
         with self._lock:
             self._refused += 1
-            return self._refused >= REFUSALS
+            return self.too_many
 
     def is_stand_in(self, sha256: str, owner: str) -> bool:
         """Note who came with these bytes; return whether they come for too many people.

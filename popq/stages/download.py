@@ -32,6 +32,7 @@ from popq.stages.batch import each
 from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff, grant_of_any
 from popq.stages.streak import FAULTS, HostDown, Streak
+from popq.stages.verdicts import hold
 from popq.stats.moments import Moments, from_histogram
 
 log = structlog.get_logger()
@@ -45,6 +46,8 @@ Spend = Callable[[int], None]
 _MEASURING: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 #: What the image host says of photos that it does not give; the API's word is `not_found`.
 _REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
+#: … and what it says of a size that is missing, so that another may be there.
+_MISSING: Final = frozenset({Outcome.GONE, Outcome.PLACEHOLDER})
 #: So many photos that were stored are asked for before the host's word is not believed.
 _WITNESSES: Final = 3
 #: Bytes of large files that all threads together hold, from their arrival until they are stored.
@@ -58,8 +61,7 @@ _SMALL: Final = 320
 class Whereabouts:
     """Where the API says that an image is; `url` is a size beyond those that are tried by rule."""
 
-    server: str
-    secret: str
+    info: PhotoInfo
     url: str | None = None
 
 
@@ -88,8 +90,10 @@ class AskAgain:
         # they would begin again and again.
         self._known: dict[int, PhotoInfo] = {}
 
-    def __call__(self, photo: WorkPhoto, refusal: Permanent) -> Whereabouts:
-        """Return where the image is now.
+    def __call__(
+        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
+    ) -> Whereabouts:
+        """Return where the image is now; `info` is what the API has just said of it, if it has.
 
         A photo that is where it was, and has none of the sizes that are tried, may have others: one
         more call says which (a tiny photo has its original and what is smaller). Raises `refusal`
@@ -97,17 +101,16 @@ class AskAgain:
         when no key has a call to give now; `Throttled`, `KeyRefused` and `HostDown` name the key;
         `Transient` for a single fault of the API (as `host_down`), or when all keys are refused.
         """
-        moved = {Outcome.GONE, Outcome.PRIVATE}
         forbidden = refusal.http_status == HTTPStatus.OK  # by X-Robots-Tag, wherever it lies
         number = photo.flickr_id
-        if not self._clients or number is None or forbidden or refusal.outcome not in moved:
+        if not self._clients or number is None or forbidden or refusal.outcome not in _REFUSALS:
             raise refusal
-        info = self._known.pop(number, None)
+        info = info or self._known.pop(number, None)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
-            return Whereabouts(info.server, info.secret)
-        if refusal.outcome is not Outcome.GONE:
+            return Whereabouts(info)
+        if refusal.outcome not in _MISSING:
             raise refusal
         try:
             sizes = self._ask(photo, refusal, lambda client: client.sizes(number))
@@ -117,7 +120,7 @@ class AskAgain:
         url = self._other_size(info, sizes)
         if url is None:
             raise refusal
-        return Whereabouts(info.server, info.secret, url)
+        return Whereabouts(info, url)
 
     def _ask(self, photo: WorkPhoto, refusal: Permanent, call: Callable[[FlickrClient], _T]) -> _T:
         """Spend one call of the first key that has one to give."""
@@ -211,31 +214,13 @@ class Download:
         photo, it must prove itself on a photo that it served before; if it cannot, none of them has
         moved: it rests, or `Misconfigured` is raised.
         """
-        held: list[Result] = []
-        try:
-            for result in each(partial(self._one, permits), photos):
-                if isinstance(result, Move) and result.reason in _REFUSALS:
-                    held.append(result)
-                    if self._doubt.refused():
-                        self._ask_a_witness(permits, _said(result))
-                else:
-                    yield result
-                if not self._doubt.refusals:
-                    yield from held
-                    held.clear()
-            if held and self._doubt.refusals >= REFUSALS:  # since others were refused too
-                self._ask_a_witness(permits, _said(held[-1]))
-        except PutOff:
-            if held and self._doubt.refusals >= REFUSALS:
-                self._ask_a_witness(permits, _said(held[-1]))
-            yield from held
-            raise
-        except (OutOfPermits, Throttled):
-            # A stretch of dead photos must end at any rate, but for those that are in doubt.
-            if self._doubt.refusals < REFUSALS:
-                yield from held
-            raise
-        yield from held
+
+        def ask(said: str) -> None:
+            if self._doubt.too_many:  # so few are believed
+                self._ask_a_witness(permits, said)
+
+        results = each(partial(self._one, permits), photos)
+        yield from hold(results, _REFUSALS, self._doubt, ask, drop_if_throttled=False)
 
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
         try:
@@ -255,19 +240,7 @@ class Download:
         try:
             url, fetched = self._fetch(permits, photo, spend)
         except Permanent as refusal:
-            # Secrets change when a photo is replaced or hidden for a while: the URL is dead, the
-            # photo may live. The API knows, and its word on a photo that left is better.
-            try:
-                where = self._ask_again(photo, refusal)
-            except PutOff:
-                self._doubt.refused()
-                raise
-            news = {"server": where.server, "secret": where.secret}
-            if where.url is None:
-                url, fetched = self._fetch(permits, photo._replace(**news), spend)
-            else:
-                permits.owe(HOST)
-                url, fetched = where.url, self._client.fetch(where.url, spend)
+            news, url, fetched = self._fetch_elsewhere(permits, photo, refusal, spend)
         with _MEASURING:
             picture = decode.decode(io.BytesIO(fetched.data))
             moments = from_histogram(decode.crop(picture.image).histogram())
@@ -290,15 +263,49 @@ class Download:
         }
         return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
 
+    def _fetch_elsewhere(
+        self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend
+    ) -> tuple[dict[str, Any], str, Fetched]:
+        """Fetch an image from where the API says that it is; return that address, too.
+
+        Secrets change when a photo is replaced or hidden for a while: the URL is dead, the photo
+        may live. The API knows, and its word on a photo that left is better.
+        """
+        where = self._where(photo, refusal)
+        news: dict[str, Any] = {"server": where.info.server, "secret": where.info.secret}
+        if where.url is None:
+            photo = photo._replace(**news)
+            try:
+                return news, *self._fetch(permits, photo, spend)
+            except Permanent as again:
+                # There, too, it may have none but the sizes that are not tried by rule.
+                where = self._where(photo, again, where.info)
+                if where.url is None:
+                    raise
+        permits.owe(HOST)
+        return news, where.url, self._client.fetch(where.url, spend)
+
+    def _where(
+        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
+    ) -> Whereabouts:
+        try:
+            return self._ask_again(photo, refusal, info)
+        except PutOff:
+            self._doubt.refused()
+            raise
+
     def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
         owner = photo.owner or f"photo {photo.id}"
         if not self._doubt.is_stand_in(fetched.sha256, owner):
             return
-        with self._catalogue.begin() as tx:
-            back = files.no_photos(tx, fetched.sha256)
         what = f"the same {len(fetched.data):,} bytes came for photos of {OWNERS} owners or more"
-        if back:
+        # All rows are passed over, for each that comes: others may write meanwhile.
+        with self._catalogue.read() as tx:
+            any_stored = files.has_photos(tx, fetched.sha256)
+        if any_stored:
+            with self._catalogue.begin() as tx:
+                back = files.no_photos(tx, fetched.sha256)
             log.error("a stand-in picture", what=what, sha256=fetched.sha256, taken_back=back)
         message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
         raise Transient(message, outcome=Outcome.STAND_IN)
@@ -326,8 +333,8 @@ class Download:
             return
         if doubt is not None:
             raise Throttled(f"it is in doubt: {doubt}", host=HOST) from doubt
-        if self._doubt.refusals < REFUSALS:
-            return  # so few are believed
+        if not self._doubt.too_many:
+            return
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
         raise Misconfigured(
             f"{message} it served before too, if it ever did; none of them is marked. The last: "
@@ -349,9 +356,9 @@ class Download:
             try:
                 return url, self._client.fetch(url, spend)
             except Permanent as error:
-                if error.outcome is not Outcome.GONE:
+                if error.outcome not in _MISSING:
                     raise
-                refused = error  # this size is missing; another may be there
+                refused = error
         raise refused
 
     def _urls(self, photo: WorkPhoto) -> list[str]:
@@ -359,11 +366,6 @@ class Download:
             return [photo.image_url] if photo.image_url else []
         known = (self._image_base, photo.server, photo.flickr_id, photo.secret)
         return [image_url(*known, size) for size in fallback(self._image_size)]
-
-
-def _said(result: Result) -> str:
-    note = result.note if isinstance(result, Move) else None
-    return note.message if note is not None else "no answer"
 
 
 def _columns(moments: Moments) -> dict[str, int]:

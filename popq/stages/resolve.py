@@ -10,7 +10,6 @@ from popq.catalogue.batches import Lease, Move, WorkPhoto
 from popq.catalogue.states import PhotoState
 from popq.errors import Misconfigured, Outcome, Permanent
 from popq.flickr.client import FlickrClient, Page, PhotoInfo
-from popq.flickr.oembed import OEmbedClient
 from popq.flickr.urls import image_url
 from popq.stages.batch import each
 from popq.stages.ledger import Result
@@ -18,14 +17,19 @@ from popq.stages.permits import KeyRefused, Permits
 from popq.stages.stream import Turned, walk
 
 
-def ask(client: FlickrClient | OEmbedClient, flickr_id: int) -> PhotoInfo:
+def ask(client: FlickrClient, flickr_id: int) -> PhotoInfo:
     """Ask about a photo; `KeyRefused` names the key that must be taken out."""
     try:
         return client.photo_info(flickr_id)
     except Misconfigured as error:
-        if isinstance(client, OEmbedClient):  # there is no key to take out
-            raise
         raise KeyRefused(str(error), client.host) from error
+
+
+def flickr_id_of(photo: WorkPhoto) -> int:
+    """Return the id by which Flickr knows the photo."""
+    if photo.flickr_id is None:
+        raise ValueError(f"photo {photo.id} is none of Flickr's")
+    return photo.flickr_id
 
 
 class Resolve:
@@ -36,13 +40,13 @@ class Resolve:
 
     def __init__(
         self,
-        clients: Mapping[str, FlickrClient | OEmbedClient],
+        clients: Mapping[str, FlickrClient],
         *,
         calls_per_hour: float,
         image_base: str,
         image_size: str,
     ) -> None:
-        """`clients` by the names of their rows in `hosts`: one an API key, or oEmbed's alone."""
+        """`clients` by the names of their rows in `hosts`: one an API key."""
         if not clients:
             message = "There is no Flickr API key; set POPQ_FLICKR_KEYS=key:secret"
             raise Misconfigured(
@@ -65,20 +69,20 @@ class Resolve:
         left = {photo.flickr_id: photo for photo in photos if photo.flickr_id is not None}
         said: dict[int, PhotoInfo] = {}
 
-        def move(photo: WorkPhoto) -> Move:
+        def found_here(photo: WorkPhoto) -> Move:
             return self._move(photo, said[photo.id])
 
         pages = walk(set(left), partial(self._page, permits, lease), lease.page, lease.got)
         for infos, page in pages:
             found = [left.pop(info.flickr_id) for info in infos]
             said = {photo.id: info for photo, info in zip(found, infos, strict=True)}
-            yield from each(move, found)
+            yield from each(found_here, found)
             yield Turned(page)
         yield from self.process(list(left.values()), permits)
 
     def _page(self, permits: Permits, lease: Lease, page: int) -> Page:
         client = self._clients[permits.take()]
-        if isinstance(client, OEmbedClient) or lease.owner is None:
+        if lease.owner is None:
             raise ValueError(f"batch {lease.batch} has no owner whose photos could be listed")
         try:
             return client.public_photos(lease.owner, page)
@@ -86,30 +90,31 @@ class Resolve:
             raise KeyRefused(str(error), client.host) from error
 
     def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
-        host = permits.take()
-        if photo.flickr_id is None:
-            raise ValueError(f"photo {photo.id} is none of Flickr's")
-        return self._move(photo, ask(self._clients[host], photo.flickr_id))
+        client = self._clients[permits.take()]
+        return self._move(photo, ask(client, flickr_id_of(photo)))
 
     def _move(self, photo: WorkPhoto, info: PhotoInfo) -> Move:
-        if info.media != "photo":
-            raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
-        posted = info.posted_at
-        said = {
-            "server": info.server,
-            "secret": info.secret,
-            "image_url": image_url(
-                self._image_base, info.server, info.flickr_id, info.secret, self._image_size
-            ),
-            "owner": None if info.owner == photo.owner else info.owner,
-            "title": info.title,
-            "tags": " ".join(info.tags) or None,
-            "views": info.views,
-            "posted_at": None if posted is None else dt.datetime.fromtimestamp(posted, dt.UTC),
-            "taken_at": info.taken_at,
-            "licence": info.licence,
-        }
-        # What Flickr leaves out may be known from a file; an owner who is known is not written
-        # again, since there is an index of owners.
-        values = {name: value for name, value in said.items() if value is not None}
-        return Move(photo.id, PhotoState.RESOLVED, values=values)
+        return move(photo, info, self._image_base, self._image_size)
+
+
+def move(photo: WorkPhoto, info: PhotoInfo, image_base: str, image_size: str) -> Move:
+    """Return the step of a photo of which Flickr says `info`; `Permanent` for a video."""
+    if info.media != "photo":
+        raise Permanent(f"Flickr says it is a {info.media}", outcome=Outcome.VIDEO)
+    posted = info.posted_at
+    said = {
+        "server": info.server,
+        "secret": info.secret,
+        "image_url": image_url(image_base, info.server, info.flickr_id, info.secret, image_size),
+        "owner": None if info.owner == photo.owner else info.owner,
+        "title": info.title,
+        "tags": " ".join(info.tags) or None,
+        "views": info.views,
+        "posted_at": None if posted is None else dt.datetime.fromtimestamp(posted, dt.UTC),
+        "taken_at": info.taken_at,
+        "licence": info.licence,
+    }
+    # What Flickr leaves out may be known from a file; an owner who is known is not written
+    # again, since there is an index of owners.
+    values = {name: value for name, value in said.items() if value is not None}
+    return Move(photo.id, PhotoState.RESOLVED, values=values)

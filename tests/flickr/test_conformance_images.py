@@ -166,6 +166,12 @@ def test_15_placeholder_is_a_picture_on_another_host(fake, fetch, session, by_fa
     assert decode(picture.content).format == "PNG"
 
 
+def test_15_placeholder_for_one_size_alone(fetch, by_fate):
+    photo = by_fate[Fate.LIVE]
+    photo.missing_sizes = frozenset({"z"})
+    assert [fetch(photo, size).status_code for size in ("z", "c", "q")] == [302, 200, 200]
+
+
 def test_15_forbidden_then_served(fake, fetch, by_fate):
     photo = by_fate[Fate.LIVE]
     fake.faults.fail_photo(photo.flickr_id, Fault.FORBIDDEN, host=Host.IMAGE)

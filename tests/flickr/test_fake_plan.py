@@ -43,6 +43,7 @@ views = 12
 free_account = true
 downloadable = false
 missing_extras = ["url_z"]
+missing_sizes = ["z"]
 
 [[rule]]
 fault = "502"
@@ -90,7 +91,7 @@ def test_everything_that_a_plan_can_say(tmp_path):
     first = world.photos[1]
     assert (first.look, first.secret, first.views) == (Look.CMYK, "abc", 12)
     assert (first.free_account, first.downloadable) == (True, False)
-    assert first.missing_extras == {"url_z"}
+    assert (first.missing_extras, first.missing_sizes) == ({"url_z"}, {"z"})
     assert [name for name, _, _ in faults.rules()] == ["rule 1", "all"]
     rule = faults.rule("all")
     assert (rule.host, rule.photos, rule.faults) == (Host.IMAGE, {1, 2, 3, 4}, ("429", "slow"))

@@ -6,9 +6,11 @@ import pytest
 from houses import house, jpeg, quiet, small_world
 
 from popq import api
+from popq.catalogue.batches import Move, WorkPhoto
 from popq.errors import Misconfigured
 from popq.flickr.fake.world import Fate
 from popq.images.doubt import OWNERS, REFUSALS
+from popq.images.fetch import HOST
 
 MANY = REFUSALS + 5
 
@@ -125,6 +127,25 @@ def test_the_same_bytes_for_many_owners_are_no_photos(tmp_path):
         for number, photo in enumerate(world.photos.values()):
             photo.image = lambda number=number: jpeg(number)
         assert download(home).moved == same
+
+
+class Free:
+    """Permits without end, which need no catalogue."""
+
+    def take(self):
+        return HOST
+
+
+def test_a_stand_in_of_which_nothing_was_stored_waits_for_no_writer(tmp_path):
+    same = OWNERS + 2
+    with house(tmp_path, same_picture(small_world(same, owners=same), same)) as home:
+        resolved(home, tmp_path)
+        columns = "id, flickr_id, page_url, owner, server, secret, image_url"
+        photos = [WorkPhoto(*row, None, {}) for row in home.sql(f"SELECT {columns} FROM photos")]
+        stage = home.rooms.drain("download").stage("download", None)
+        with home.rooms.catalogue.begin():  # the one writer of SQLite
+            results = list(stage.process(photos, Free()))
+        assert [isinstance(result, Move) for result in results].count(True) == OWNERS - 1
 
 
 def test_one_owner_may_show_a_picture_often(tmp_path):

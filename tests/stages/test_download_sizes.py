@@ -79,6 +79,58 @@ def test_a_photo_of_ordinary_size_is_not_fetched_as_its_huge_original(tmp_path):
         assert home.sql("SELECT state, width FROM photos") == [("stored", 240)]
 
 
+def test_a_photo_that_moved_and_has_none_of_the_usual_sizes_is_found(tmp_path):
+    """The API names the new address; only its sizes say what lies there."""
+    with house(tmp_path, small_world(2)) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        moved, _ = home.flickr.world.photos.values()
+        moved.secret = "f000000000"
+        home.flickr.counting.reset()
+        downloaded(home)
+        assert home.sql("SELECT state, secret, width FROM photos ORDER BY id") == [
+            ("stored", "f000000000", 300),
+            ("stored", "0000000001", 300),
+        ]
+        asked = home.flickr.counters()["api_calls_per_photo"]
+        assert set(asked.values()) == {2}  # whatever moved: where it is, and in which sizes
+
+
+SUFFIXES = [size.removeprefix("_") for size in BY_RULE]
+
+
+@pytest.mark.parametrize(
+    ("missing", "moved", "kept"),
+    [
+        (["z"], False, 320),
+        (SUFFIXES, False, 240),
+        (SUFFIXES, True, 240),
+    ],
+)
+def test_a_stand_in_for_one_size_says_nothing_of_the_others(tmp_path, missing, moved, kept):
+    with house(tmp_path, small_world(1)) as home:
+        (photo,) = home.flickr.world.photos.values()
+        photo.image, photo.free_account = lambda: jpeg(1, size=(330, 300)), True
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        photo.missing_sizes = frozenset(missing)
+        if moved:
+            photo.secret = "f000000000"
+        api.work(home.rooms, "download", on_progress=quiet)
+        assert home.sql("SELECT state, width FROM photos") == [("stored", kept)]
+
+
+def test_a_stand_in_for_every_size_ends_a_photo_that_the_api_still_shows(tmp_path):
+    with house(tmp_path, small_world(1, fates=(Fate.PLACEHOLDER,))) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        home.flickr.counting.reset()
+        api.work(home.rooms, "download", on_progress=quiet)
+        assert home.sql("SELECT state, reason FROM photos") == [("gone", "placeholder")]
+        kinds = home.flickr.counters()["kinds"]
+        assert (kinds[INFO]["requests"], kinds[SIZES]["requests"]) == (1, 1)
+
+
 def test_nobody_asks_for_sizes_before_a_404_nor_after_the_api_said_that_it_is_gone(tmp_path):
     world = small_world(2)
     with house(tmp_path, world) as home:
@@ -92,13 +144,16 @@ def test_nobody_asks_for_sizes_before_a_404_nor_after_the_api_said_that_it_is_go
         assert SIZES not in home.flickr.counters()["kinds"]
 
 
-def test_a_missing_photo_ends_also_with_a_key_that_gives_one_call_at_a_time(tmp_path):
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_missing_photo_ends_also_with_a_key_that_gives_one_call_at_a_time(tmp_path, moved):
     """Two calls are needed; what the first one said is not asked for again."""
     world = small_world(2, fates=(Fate.IMAGE_GONE,))
     with house(tmp_path, world, flickr_calls_per_hour=360) as home:
         source = home.list_files(tmp_path)
         source.links.write_text("\n".join(static_urls(world)))
         api.import_list(home.rooms, source)
+        if moved:
+            next(iter(world.photos.values())).secret = "f000000000"
         job, drain = home.rooms.enqueue("download", by="test").job, home.rooms.drain("download")
         for _ in range(2):
             home.let_pass()

@@ -85,6 +85,7 @@ class _Photo(_Which):
     downloadable: bool | None = None
     free_account: bool | None = None
     missing_extras: frozenset[str] | None = None
+    missing_sizes: frozenset[str] | None = None
     robots: Annotated[str, Field(pattern=r"^[\x20-\x7e]*$")] | None = None
 
 

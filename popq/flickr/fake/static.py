@@ -47,6 +47,8 @@ def answer(path: str, world: World, files: Cache, *, placeholder_base: str) -> R
     known = (photo.server, renditions.secret_of(photo, suffix), extension)
     if (file["server"], file["secret"], file["extension"]) != known:
         return empty(404)
+    if suffix in photo.missing_sizes:
+        return _unavailable(placeholder_base)
     served = files.serve(photo, suffix)
     return empty(404) if served is None else _image(photo, served, file)
 
@@ -56,6 +58,11 @@ def empty(status: int) -> Reply:
     return Reply(status, _EMPTY, b"", chunked=False)
 
 
+def _unavailable(placeholder_base: str) -> Reply:
+    location = ("Location", placeholder_base + PLACEHOLDER_PATH)
+    return Reply(302, (location, ("Content-Type", reply.HTML)), b"", chunked=False)
+
+
 def _fated(photo: FakePhoto, world: World, placeholder_base: str) -> Reply | None:
     match photo.fate:
         case Fate.REMOVED | Fate.IMAGE_GONE:
@@ -63,8 +70,7 @@ def _fated(photo: FakePhoto, world: World, placeholder_base: str) -> Reply | Non
         case Fate.PRIVATE | Fate.IMAGE_PRIVATE:
             return empty(403)
         case Fate.PLACEHOLDER:
-            location = ("Location", placeholder_base + PLACEHOLDER_PATH)
-            return Reply(302, (location, ("Content-Type", reply.HTML)), b"", chunked=False)
+            return _unavailable(placeholder_base)
         case Fate.HTML:
             return reply.web_page()
     return None

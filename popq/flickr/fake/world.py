@@ -80,7 +80,9 @@ class FakePhoto:
     `posted_at` is in Unix seconds. `downloadable` False is an owner who disallows downloads: no
     original. `free_account` is an owner without Pro: no original, nothing above 1024 pixels.
     `location` is latitude and longitude in degrees. `missing_extras` are extras that list methods
-    leave out though the photo has them. `robots` is the image's X-Robots-Tag header, if any.
+    leave out though the photo has them; `missing_sizes` are suffixes of image URLs ("z", "" for 500
+    pixels) that lead to the "photo unavailable" picture. `robots` is the image's X-Robots-Tag
+    header, if any.
     """
 
     flickr_id: int
@@ -103,6 +105,7 @@ class FakePhoto:
     downloadable: bool = True
     free_account: bool = False
     missing_extras: frozenset[str] = frozenset()
+    missing_sizes: frozenset[str] = frozenset()
     robots: str | None = None
     look: Look = Look.PLAIN
     fate: Fate = Fate.LIVE
