@@ -310,8 +310,10 @@ class _Trainer:
             )
         except (Permanent, Transient) as error:
             message = f"A photo of the data set {dataset.name} cannot be read: {error}"
-            way_out = "put its file back, or make a new data set without it"
-            raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
+            # Other bytes, which Flickr may send by now, are other pixels than the set was made of.
+            way_out = "put its file back (`popq doctor --store --repair` and `popq download` fetch"
+            way_out += " it again), or, if it comes as other bytes or not at all, make a new data"
+            raise PopqError(f"{message}. Data sets are frozen: {way_out} set.") from error
 
     def _predictions(self, folder: Path, data: Data) -> tuple[judging.Said, str]:
         """Return what the best epoch says of the validation split, and its weights' sha256."""
