@@ -148,7 +148,7 @@ class Store:
         Raises `Permanent` FILE_MISSING when it is not there.
         """
         with self.open(key) as file, self._naming(key):
-            return hashlib.file_digest(file, "sha256").hexdigest() == PurePosixPath(key).stem
+            return hashlib.sha256(file.read()).hexdigest() == PurePosixPath(key).stem
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""
