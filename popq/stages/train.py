@@ -247,6 +247,7 @@ class _Trainer:
                 on_epoch=lambda report: self._epoch(report, tell),
                 on_progress=self._step,
                 on_note=self._note,
+                may_write=self._may_write,
                 save_every_s=self.where.save_every_s,
                 cache=pack.folder_of(self.where.packs, dataset.fingerprint),
                 together=several,
@@ -284,6 +285,16 @@ class _Trainer:
                 if runs.tell(tx, self.run, self.term, {"phase": phase, **told}):
                     raise StoppedByName(f"run {self.run} was stopped by name at {phase}")
         self.on_progress(phase, done, total)
+
+    def _may_write(self) -> None:
+        """Raise `LeaseLost` when the run is another's by now, whose checkpoints must stay.
+
+        The catalogue is asked, not only the heartbeat: a process that slept through its lease wakes
+        with both at once. While it does not answer, what was learnt is kept.
+        """
+        self.heart.check()
+        with contextlib.suppress(ServiceDown), self.catalogue.begin() as tx:
+            runs.renew(tx, self.run, self.term, self.where.lease_s)
 
     def _note(self, text: str) -> None:
         log.warning("run goes on otherwise than asked", why=text)
