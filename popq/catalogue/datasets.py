@@ -240,13 +240,24 @@ def file_keys(tx: Tx, dataset: int, lo: int, hi: int) -> dict[int, str]:
 
 
 def members(tx: Tx, dataset: int) -> list[MemberRow]:
-    """Return the members by photo id: row i here is row i of the data set's pack."""
+    """Return the members by photo id: row i here is row i of the data set's pack.
+
+    They are all that `member_ids` names. Raises `BadInput` when the sums of one are missing.
+    """
     columns = (Member.photo_id, Photo.flickr_id, Photo.owner, Member.label, Member.tier)
     query = (
         select(*columns, Member.split, Member.file_key, *_MOMENTS)
         .join(Photo, Photo.id == Member.photo_id)
-        .join(PhotoMoments, PhotoMoments.photo_id == Member.photo_id)
+        .join(PhotoMoments, PhotoMoments.photo_id == Member.photo_id, isouter=True)
         .where(Member.dataset_id == dataset)
         .order_by(Member.photo_id)
     )
-    return [MemberRow(*row[:7], moments=tuple(row[7:])) for row in tx.execute(query)]
+    found = [MemberRow(*row[:7], moments=tuple(row[7:])) for row in tx.execute(query)]
+    if bare := [one.photo_id for one in found if None in one.moments]:
+        # A popq of before deleted them with a lost file. Fewer members would be another data set.
+        message = f"{len(bare):,} of the {len(found):,} photos of data set {dataset} have no sums"
+        message += (
+            f" (photo {bare[0]} is the first): their files were lost. `popq download` fetches"
+        )
+        raise BadInput(f"{message} them again; if it cannot, make a new data set without them.")
+    return found

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from popq.catalogue.db import Tx
-from popq.catalogue.models import Member, Photo, PhotoMoments
+from popq.catalogue.models import Member, Photo
 from popq.catalogue.states import PhotoState
 
 T = TypeVar("T")
@@ -77,7 +77,8 @@ def _newest(tx: Tx, which: ColumnElement[bool], limit: int) -> list[int]:
 def lost(tx: Tx, photos: Sequence[int]) -> int:
     """Move stored photos whose files are gone back to `resolved`; return how many.
 
-    Their sums go too. A photo whose image URL nobody knows stays where it is.
+    Their sums stay until the next download writes others: data sets that were frozen with these
+    photos need them. A photo whose image URL nobody knows stays where it is.
     """
     return sum(_back(tx, Photo.id.in_(part)) for part in _parts(photos))
 
@@ -103,7 +104,6 @@ def _back(tx: Tx, which: ColumnElement[bool]) -> int:
     nothing = ("file_key", "sha256", "phash", "bytes", "width", "height", "format", "stored_at")
     values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing)}
     for part in _parts(ids):
-        tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(part)))
         tx.execute(update(Photo).where(Photo.id.in_(part), _STORED).values(values))
     return len(ids)
 

@@ -76,8 +76,8 @@ def _all_of(tx: Tx, photos: Sequence[int], *, lock: bool = False) -> Doomed:
         ids.extend(row.id for row in rows)
         keys.update(row.file_key for row in rows if row.file_key is not None)
         fingerprints.update(tx.execute(_fingerprints(chunk)).scalars())
-    shared = {key for chunk in _chunks(sorted(keys)) for key in _shared(tx, chunk, set(ids))}
-    return Doomed(tuple(ids), tuple(sorted(keys - shared)), tuple(sorted(fingerprints)))
+    others = {key for chunk in _chunks(sorted(keys)) for key in shared(tx, chunk, ids)}
+    return Doomed(tuple(ids), tuple(sorted(keys - others)), tuple(sorted(fingerprints)))
 
 
 def _fingerprints(ids: Sequence[int]) -> Select[str]:
@@ -85,8 +85,9 @@ def _fingerprints(ids: Sequence[int]) -> Select[str]:
     return query.where(Member.photo_id.in_(ids))
 
 
-def _shared(tx: Tx, keys: Sequence[str], doomed: set[int]) -> set[str]:
-    """Return the keys that photos beyond the doomed share: equal bytes are one file."""
+def shared(tx: Tx, keys: Sequence[str], photos: Sequence[int]) -> set[str]:
+    """Return the keys that others than these photos share: equal bytes are one file."""
+    doomed = set(photos)
     own = select(Photo.id, Photo.file_key).where(Photo.file_key.in_(keys))
     frozen = select(Member.photo_id, Member.file_key).where(Member.file_key.in_(keys))
     rows: Sequence[Any] = tx.execute(union_all(own, frozen)).all()

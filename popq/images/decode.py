@@ -60,7 +60,6 @@ _BROKEN = (
     LookupError,  # a table or tag that a later part refers to is missing
     TypeError,  # a tag holds another type than its reader expects
     ArithmeticError,  # a size or resolution of zero, or one that overflows
-    MemoryError,  # a header that asks for more than there is
 )
 #: What Pillow raises for EXIF that cannot be read; the pixels may be whole all the same.
 _BROKEN_EXIF = (OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, TypeError)
@@ -114,7 +113,8 @@ def decode(source: Path | BinaryIO) -> Decoded:
     """Decode a photo whole, from a path or from an open file (read from where it stands).
 
     Raises `Permanent` with TOO_SMALL, TOO_LARGE (both from the header alone) or FILE_MISSING,
-    and `Transient` with CORRUPT (cut short, damaged, no picture) or TRANSIENT (unreadable now).
+    and `Transient` with CORRUPT (cut short, damaged, no picture; or of a kind that this machine's
+    Pillow lacks) or TRANSIENT (unreadable now, too little memory).
     """
     data = _read(source)
     try:
@@ -129,6 +129,11 @@ def decode(source: Path | BinaryIO) -> Decoded:
     except _BROKEN as error:
         message = f"{len(data):,} bytes that are no whole picture: {error}"
         raise Transient(message, outcome=Outcome.CORRUPT) from error
+    except MemoryError as error:
+        # Sizes were checked before: it is this process that is short of memory, not the picture
+        # that is broken.
+        message = f"too little memory is left here to decode {len(data):,} bytes"
+        raise Transient(f"{message}; start fewer workers, or one with more memory") from error
 
 
 def _decode(data: bytes, spend: Callable[[int], None]) -> Decoded:

@@ -9,6 +9,7 @@ file or nothing. Object stores (`s3://…`) give the same by themselves: a put s
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import time
@@ -16,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO, FileIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 import fsspec.core
@@ -140,6 +141,14 @@ class Store:
         if size is None:
             raise self._missing(key)
         return size
+
+    def is_whole(self, key: str) -> bool:
+        """Say whether the file's bytes are those that `key_for` made its key of.
+
+        Raises `Permanent` FILE_MISSING when it is not there.
+        """
+        with self.open(key) as file, self._naming(key):
+            return hashlib.sha256(file.read()).hexdigest() == PurePosixPath(key).stem
 
     def delete(self, key: str) -> None:
         """Remove the file, if it is there."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -35,16 +35,28 @@ KEY, FORMAT = "popq", 1
 #: same file.
 DIGEST = "sha256"
 
+#: Raises what stops a writer that may not write any more: the run is another's by now.
+MayWrite = Callable[[], None]
+
 
 def path_of(folder: Path, name: str) -> Path:
     """Return the file of checkpoint `name` ("last" or "best") in `folder`."""
     return folder / f"{name}.safetensors"
 
 
-def write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write checkpoint `name` whole or not at all; raises `Misconfigured` if the disk refuses."""
+def write(
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    facts: dict[str, Any],
+    may_write: MayWrite = lambda: None,
+) -> None:
+    """Write checkpoint `name` whole or not at all; raises `Misconfigured` if the disk refuses.
+
+    `may_write` is asked last, before the file takes its name: what it raises leaves the one before.
+    """
     path = path_of(folder, name)
-    # A name of its own: a writer whose lease has gone must not write into another's file.
+    # A name of its own: whoever has lost the run and does not know it yet may be writing, too.
     temporary = folder / f"{name}.{uuid4().hex}.tmp"
     here = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     said = {"format": FORMAT} | facts
@@ -58,6 +70,8 @@ def write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[st
         temporary.chmod(mode)
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+        # Files know no lease, so a writer that sleeps just here still renames when it wakes.
+        may_write()
         temporary.replace(path)
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -65,11 +79,12 @@ def write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[st
         finally:
             os.close(handle)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise Misconfigured(
             f"The checkpoint {path} cannot be written: {error}. Free or mount the disk, then "
             "start the run again: it goes on from the last whole epoch."
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read(folder: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

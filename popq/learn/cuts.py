@@ -26,11 +26,17 @@ from popq.learn.predict import CHUNK, load, outputs
 PHOTOS = 4096
 
 
-def cut(folder: Path, data: Data, device: torch.device, on_batch: Callable[[int], None]) -> None:
+def cut(
+    folder: Path,
+    data: Data,
+    device: torch.device,
+    on_batch: Callable[[int], None],
+    may_write: checkpoint.MayWrite,
+) -> None:
     """Cut the scores of the network `best` in `folder`, and write the cuts into its checkpoint.
 
-    `on_batch` hears of the photos done. Does the same again if asked again. Raises what reading
-    and writing checkpoints raise.
+    `on_batch` hears of the photos done; `may_write` is asked as `checkpoint.write` does. Does the
+    same again if asked again. Raises what reading and writing checkpoints raise.
     """
     model, card = load(folder, "best")
     model = to_score(model, device)
@@ -50,7 +56,7 @@ def cut(folder: Path, data: Data, device: torch.device, on_batch: Callable[[int]
     found_cuts = cuts_at(np.concatenate(parts), np.cumsum(counts)[:-1] / len(data.train))
     tensors, facts = checkpoint.read(folder, "best")
     facts["scale"] = replace(card.scale, cuts=found_cuts).to_json()
-    checkpoint.write(folder, "best", tensors, facts)
+    checkpoint.write(folder, "best", tensors, facts, may_write)
 
 
 def cuts_at(scores: NDArray[np.float64], shares: NDArray[np.float64]) -> tuple[float, ...]:

@@ -63,6 +63,7 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     on_progress: Callable[[Progress], None],
     on_note: Callable[[str], None] = lambda _: None,
+    may_write: checkpoint.MayWrite = lambda: None,
     save_every_s: float = SAVE_EVERY_S,
     cache: Path | None = None,
     together: engine.Engine | None = None,
@@ -73,10 +74,11 @@ def fit(
     checkpoint of where it is; after anything else that of the last epoch, or of the last
     `save_every_s` seconds, stays. `on_epoch` is called once the epoch's checkpoint is on the disk,
     and on a resume first for the epochs before: a caller that died in between misses none, so
-    record by epoch number. `on_note` hears of what goes otherwise than asked. The best epoch is
-    the one of the objective's highest merit in validation. Features of a frozen network are
-    kept in `cache` (`folder` if not given). `together` is this process's engine, if it is made
-    already; of several processes only the leader writes and calls `on_epoch` and `on_progress`.
+    record by epoch number. `on_note` hears of what goes otherwise than asked. `may_write` is asked
+    before each checkpoint takes its name; what it raises ends the run and leaves the one before.
+    The best epoch is the one of the objective's highest merit in validation. Features of a frozen
+    network are kept in `cache` (`folder` if not given). `together` is this process's engine, if it
+    is made already; of several processes only the leader writes and calls what it was given.
 
     Raises `BadInput` for data that cannot be trained on, or a checkpoint of another configuration,
     of other data, broken or foreign; `Misconfigured` for a missing device, weights that cannot be
@@ -93,7 +95,7 @@ def fit(
         config, data, team.device, weights="none" if saved else config.weights, engine=team
     )
     point = resume.restore(training, saved) if saved else Point()
-    ticker = Ticker(training, folder, point, on_progress, on_note, save_every_s)
+    ticker = Ticker(training, folder, point, on_progress, on_note, save_every_s, may_write)
     if config.freeze:
         kept = features.of(training, cache or folder, ticker.features)
         training.adopt_features(kept)
@@ -112,11 +114,11 @@ def fit(
         if better:
             # Before `last`: a kill in between repeats this epoch and writes the same again. No
             # timings in it, so that the same training gives the same file, to the hash.
-            checkpoint.write(folder, "best", training.judged.state_dict(), facts)
+            checkpoint.write(folder, "best", training.judged.state_dict(), facts, may_write)
         ticker.save()
         on_epoch(report)
     if config.objective == "rank" and team.leads:
-        cuts.cut(folder, data, team.device, ticker.cutting)
+        cuts.cut(folder, data, team.device, ticker.cutting, may_write)
     best = _best(aim, point.reports)
     return Result(tuple(point.reports), best.epoch, versions(team.device), ticker.note)
 

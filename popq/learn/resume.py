@@ -76,8 +76,16 @@ def facts_of(config: Config, data: Data) -> dict[str, Any]:
     }
 
 
-def save(training: Training, folder: Path, point: Point) -> None:
-    """Write `last`; raises `Misconfigured` when the disk refuses, and leaves the one before."""
+def save(
+    training: Training,
+    folder: Path,
+    point: Point,
+    may_write: checkpoint.MayWrite = lambda: None,
+) -> None:
+    """Write `last`; raises `Misconfigured` when the disk refuses, and leaves the one before.
+
+    `may_write` is asked as `checkpoint.write` does.
+    """
     middle = point.middle
     tensors = dict(training.model.state_dict()) | _optimizer_state(training)
     if training.mean is not None:
@@ -91,7 +99,7 @@ def save(training: Training, folder: Path, point: Point) -> None:
     if middle.step:
         tensors[SUMS] = middle.sums
         facts["middle"] = {"step": middle.step, "done": middle.done, "seconds": middle.seconds}
-    checkpoint.write(folder, "last", tensors, facts)
+    checkpoint.write(folder, "last", tensors, facts, may_write)
 
 
 def find(folder: Path, config: Config, data: Data) -> Saved | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from popq.errors import PopqError
 from popq.learn import resume
+from popq.learn.checkpoint import MayWrite
 from popq.learn.data import edges
 from popq.learn.resume import Point
 from popq.learn.training import Training
@@ -55,10 +56,11 @@ class Ticker:
         on_progress: Callable[[Progress], None],
         on_note: Callable[[str], None],
         save_every_s: float,
+        may_write: MayWrite,
     ) -> None:
         self._training, self._folder, self._point = training, folder, point
         self._on_progress, self._on_note = on_progress, on_note
-        self._every_s = save_every_s
+        self._every_s, self._may_write = save_every_s, may_write
         self._saved = self._began = time.monotonic()
         self._photos = 0
         self._halt: Halt | None = None
@@ -107,7 +109,7 @@ class Ticker:
 
     def save(self) -> None:
         """Write `last` as of now."""
-        resume.save(self._training, self._folder, self._point)
+        resume.save(self._training, self._folder, self._point, self._may_write)
         self._saved = time.monotonic()
 
     def _tell(self, epoch: int, done: int, seen: Metrics | None) -> None:

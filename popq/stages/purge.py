@@ -2,12 +2,17 @@
 
 The files go first and the rows after, so that a purge that dies half-way is finished by the same
 command again: a row without its file can still be found, a file without its row cannot.
+
+Workers go on meanwhile, and a photo of the same bytes shares the file. So who else names a file is
+asked again just before it is deleted, a few files at a time. What is stored in between loses its
+file; `doctor --store --repair` has that fetched again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from popq.catalogue import purge as rows
 from popq.catalogue.db import Catalogue
@@ -15,6 +20,9 @@ from popq.catalogue.purge import Doomed
 from popq.errors import BadInput
 from popq.images import pack
 from popq.images.store import Store
+
+#: Files deleted between two looks at who else names them: each look passes over all photos.
+_PART: Final = 200
 
 
 def look_up(catalogue: Catalogue, *, photo: str | None = None, owner: str | None = None) -> Doomed:
@@ -46,20 +54,30 @@ def purge(
     run builds its pack anew from the photos that are left. `on_progress` is told of the phase, and
     of the files that are deleted.
     """
-    _delete(store, packs, doomed, on_progress)
+    _delete(catalogue, store, packs, doomed, on_progress)
     on_progress("purge rows", 0, 0)
     with catalogue.begin() as tx:
         taken = rows.bury(tx, doomed.photos, reason)
     # What was stored, or frozen into a data set, while we were at it; and what is deleted already.
-    _delete(store, packs, taken, on_progress)
+    _delete(catalogue, store, packs, taken, on_progress)
     return taken
 
 
 def _delete(
-    store: Store, packs: Path, doomed: Doomed, on_progress: Callable[[str, int, int], None]
+    catalogue: Catalogue,
+    store: Store,
+    packs: Path,
+    doomed: Doomed,
+    on_progress: Callable[[str, int, int], None],
 ) -> None:
-    for done, key in enumerate(doomed.keys, start=1):
-        store.delete(key)
-        on_progress("purge files", done, len(doomed.keys))
+    keys = doomed.keys
+    for start in range(0, len(keys), _PART):
+        part = keys[start : start + _PART]
+        with catalogue.read() as tx:
+            shared = rows.shared(tx, part, doomed.photos)
+        for done, key in enumerate(part, start=start + 1):
+            if key not in shared:
+                store.delete(key)
+            on_progress("purge files", done, len(keys))
     for fingerprint in doomed.fingerprints:
         pack.remove(pack.folder_of(packs, fingerprint))

@@ -121,6 +121,11 @@ class Score:
 
     def _refused(self, photo: WorkPhoto, error: Permanent | Transient) -> Result:
         failed = Failed(photo.id, error.outcome, str(error))
+        if error.outcome is Outcome.CORRUPT and self._is_whole(photo):
+            # Whoever stored it could decode it: it is this machine that cannot.
+            why = f"{photo.file_key} is whole, but cannot be decoded here: {error}"
+            advice = "score it on a machine whose Pillow reads its format"
+            return Failed(photo.id, Outcome.TRANSIENT, f"{why}; {advice}")
         if photo.image_url is None or error.outcome is Outcome.TRANSIENT:
             return failed  # a file that cannot be read now is not lost
         if error.outcome is Outcome.CORRUPT:
@@ -129,3 +134,9 @@ class Score:
         # The image can be fetched again: the next download job takes the photo up.
         lost = {"file_key": None, "sha256": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
+
+    def _is_whole(self, photo: WorkPhoto) -> bool:
+        try:
+            return self._store.is_whole(str(photo.file_key))
+        except Permanent:
+            return False  # it went between two looks

@@ -247,6 +247,7 @@ class _Trainer:
                 on_epoch=lambda report: self._epoch(report, tell),
                 on_progress=self._step,
                 on_note=self._note,
+                may_write=self._may_write,
                 save_every_s=self.where.save_every_s,
                 cache=pack.folder_of(self.where.packs, dataset.fingerprint),
                 together=several,
@@ -285,6 +286,16 @@ class _Trainer:
                     raise StoppedByName(f"run {self.run} was stopped by name at {phase}")
         self.on_progress(phase, done, total)
 
+    def _may_write(self) -> None:
+        """Raise `LeaseLost` when the run is another's by now, whose checkpoints must stay.
+
+        The catalogue is asked, not only the heartbeat: a process that slept through its lease wakes
+        with both at once. While it does not answer, what was learnt is kept.
+        """
+        self.heart.check()
+        with contextlib.suppress(ServiceDown), self.catalogue.begin() as tx:
+            runs.renew(tx, self.run, self.term, self.where.lease_s)
+
     def _note(self, text: str) -> None:
         log.warning("run goes on otherwise than asked", why=text)
         with self.catalogue.begin() as tx:
@@ -310,8 +321,10 @@ class _Trainer:
             )
         except (Permanent, Transient) as error:
             message = f"A photo of the data set {dataset.name} cannot be read: {error}"
-            way_out = "put its file back, or make a new data set without it"
-            raise PopqError(f"{message}. Data sets are frozen: {way_out}.") from error
+            # Other bytes, which Flickr may send by now, are other pixels than the set was made of.
+            way_out = "put its file back (`popq doctor --store --repair` and `popq download` fetch"
+            way_out += " it again), or, if it comes as other bytes or not at all, make a new data"
+            raise PopqError(f"{message}. Data sets are frozen: {way_out} set.") from error
 
     def _predictions(self, folder: Path, data: Data) -> tuple[judging.Said, str]:
         """Return what the best epoch says of the validation split, and its weights' sha256."""

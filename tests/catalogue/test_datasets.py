@@ -72,6 +72,15 @@ def test_members_come_by_id_as_they_were_when_the_set_was_frozen(frozen):
     assert found[0].moments == tuple(moments(ids[0]).values())
 
 
+def test_members_are_all_that_were_frozen_or_none(frozen):
+    scene, ids, dataset = frozen
+    scene.do("DELETE FROM moments WHERE photo_id = :id", id=ids[1])
+    with scene.catalogue.read() as tx:
+        assert datasets.member_ids(tx, dataset) == ids[:3]
+        with pytest.raises(BadInput, match=rf"1 of the 3 .*photo {ids[1]} .*popq download"):
+            datasets.members(tx, dataset)
+
+
 def test_counts_are_of_photos_by_split_and_tier(frozen):
     scene, _, dataset = frozen
     with scene.catalogue.read() as tx:

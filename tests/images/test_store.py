@@ -89,6 +89,18 @@ def test_a_missing_file_is_said_to_be_missing(store):
         assert caught.value.outcome == Outcome.FILE_MISSING
 
 
+def test_a_file_is_whole_as_long_as_its_bytes_are_those_of_its_key(store):
+    store.put(DATA, KEY)
+    assert store.is_whole(KEY)
+    store.delete(KEY)
+    store.put(DATA[:-1] + b"?", KEY)
+    assert not store.is_whole(KEY)
+    store.delete(KEY)
+    with pytest.raises(Permanent) as caught:
+        store.is_whole(KEY)
+    assert caught.value.outcome is Outcome.FILE_MISSING
+
+
 def test_a_store_that_works_passes_its_check_and_is_left_clean(store, tmp_path):
     store.check()
     store.check()

@@ -120,7 +120,6 @@ def test_the_same_bytes_for_many_owners_are_no_photos(tmp_path):
         done = download(home)
         assert states(home) == [("resolved", None, same), ("stored", None, 6)]
         assert (done.state, done.exited) == ("done", 0)
-        assert home.sql("SELECT count(*) FROM moments") == [(6,)]
         assert home.sql("SELECT DISTINCT outcome FROM failures") == [("stand_in",)]
         ((message,),) = home.sql("SELECT message FROM failures LIMIT 1")
         assert f"photos of {OWNERS} owners or more" in message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from houses import FIRST_ID, quiet, stored_house
+from houses import FIRST_ID, house, jpeg, quiet, small_world, stored_house
 
 from popq import api
 from popq.errors import BadInput
@@ -75,3 +75,24 @@ def test_a_purge_that_died_after_the_files_is_finished_by_the_next(home):
         home.rooms.store.delete(key)
     assert take_out(home, photo=str(FIRST_ID)).photos == doomed.photos
     assert home.sql("SELECT count(*) FROM tombstones") == [(1,)]
+
+
+def test_a_file_that_another_photo_comes_to_share_before_the_consent_is_kept(tmp_path):
+    world = small_world(2)
+    for photo in world.photos.values():
+        photo.image = lambda: jpeg(0)
+    with house(tmp_path, world) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        api.work(home.rooms, "resolve", on_progress=quiet)
+        api.work(home.rooms, "download", limit=1, on_progress=quiet)
+
+        def slow_to_agree(doomed):
+            assert len(doomed.keys) == 1
+            assert api.work(home.rooms, "download", on_progress=quiet).moved == 1
+            return True
+
+        asked = {"reason": "test", "agreed": slow_to_agree, "on_progress": quiet}
+        taken = api.purge(home.rooms, photo=str(FIRST_ID), **asked)
+        assert (len(taken.photos), taken.keys) == (1, ())
+        ((key,),) = home.sql("SELECT file_key FROM photos")
+        assert home.rooms.store.exists(key)

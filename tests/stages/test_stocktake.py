@@ -51,11 +51,12 @@ def test_missing_and_torn_files_are_found_and_fetched_again(home):
     assert home.sql("SELECT DISTINCT state FROM photos") == [("stored",)]
     assert doctor.check_store(home.rooms, repair=True)["moved"] == 2
     assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(2,)]
-    assert home.sql("SELECT count(*) FROM moments") == [(3,)]
+    sums = home.sql("SELECT * FROM moments ORDER BY photo_id")
+    assert len(sums) == 5  # data sets may be frozen with them
     assert api.work(home.rooms, "download", on_progress=quiet).moved == 2
     assert keys(home)[:2] == [gone, torn]
     assert doctor.check_store(home.rooms, repair=False)["missing"] == 0
-    assert home.sql("SELECT count(*) FROM moments") == [(5,)]
+    assert home.sql("SELECT * FROM moments ORDER BY photo_id") == sums
 
 
 def test_orphans_are_reported_and_never_deleted(home):
