@@ -144,7 +144,8 @@ class Ledger:
             if self.scored and self.lease.run_id is not None:
                 if failures or self.moves:
                     # All that is written below, since each statement locks but its own in order.
-                    written = {result.photo for result in (*self.scored, *self.moves, *failures)}
+                    results: list[Result] = [*self.scored, *self.moves, *failures]
+                    written = {result.photo for result in results}
                     steps.hold(tx, written, moving=bool(self.moves))
                 wrote = scores.record(tx, self.lease.run_id, self.scored, _origin(self.lease))
                 tally = replace(tally, moved=wrote)
