@@ -244,9 +244,14 @@ def settle(
         raise LeaseLost(
             f"batch {lease.batch} of job {lease.job} has a newer term than {lease.term}"
         )
-    movable = _move(tx, lease.stage, moves)
+    there: set[int] = set()
+    if failures:
+        written = {failed.photo for failed in failures} | {move.photo for move in moves}
+        there = steps.hold(tx, written, moving=bool(moves))
+    movable = _move(tx, lease.stage, moves, held=bool(failures))
     _uncount(tx, lease, [move for move in moves if move.photo not in movable])
-    _note(tx, lease, failures)
+    # A photo may have been purged meanwhile.
+    _note(tx, lease, [failed for failed in failures if failed.photo in there])
     if page is not None:
         tx.execute(update(Batch).where(Batch.id == lease.batch).values(page=page))
     forward = [move.photo for move in moves if move.state == FORWARD.get(lease.stage)]
@@ -276,12 +281,7 @@ def _renew(*, gets_on: bool, at_once: bool, share: bool) -> Any:
 
 
 def _note(tx: Tx, lease: Lease, failures: Sequence[Failed]) -> None:
-    """Keep the failures of photos that are still there: one may have been purged meanwhile."""
-    if not failures:
-        return
-    ids = [failure.photo for failure in failures]
-    found = select(Photo.id).where(Photo.id.in_(ids)).order_by(Photo.id)
-    there = set(tx.execute(found.with_for_update(read=True, key_share=True)).scalars())
+    """Keep the failures, of photos that are there."""
     rows = [
         {
             "photo_id": failure.photo,
@@ -292,7 +292,6 @@ def _note(tx: Tx, lease: Lease, failures: Sequence[Failed]) -> None:
             "message": failure.message,
         }
         for failure in failures
-        if failure.photo in there
     ]
     if rows:
         tx.execute(insert(Failure), rows)
@@ -306,14 +305,14 @@ def _uncount(tx: Tx, lease: Lease, moves: Sequence[Move]) -> None:
         tx.execute(update(Batch).where(Batch.id == lease.batch).values(fewer))
 
 
-def _move(tx: Tx, stage: str, moves: Sequence[Move]) -> set[int]:
+def _move(tx: Tx, stage: str, moves: Sequence[Move], *, held: bool) -> set[int]:
     """Move the photos that are still in the stage's start state; return which those were."""
     if not moves:
         return set()
     groups: dict[steps.Step, dict[int, Mapping[str, Any]]] = {}
     for move in moves:
         groups.setdefault((move.state, move.reason), {})[move.photo] = move.values
-    moved = steps.move(tx, START[stage], groups)
+    moved = steps.move(tx, START[stage], groups, held=held)
     moments = [
         {"photo_id": move.photo, **move.moments}
         for move in moves

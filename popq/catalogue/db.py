@@ -33,7 +33,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuc
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
-from popq.errors import SECRET_OPTIONS, Misconfigured, ServiceDown
+from popq.catalogue import faults
+from popq.errors import SECRET_OPTIONS, Misconfigured
 
 #: An open transaction; functions of the catalogue take it first and never commit.
 Tx = Connection
@@ -149,8 +150,9 @@ class Catalogue:
     def begin(self, *, create: bool = False) -> Iterator[Tx]:
         """Open a writing transaction: committed at the end of the block, rolled back on an error.
 
-        Raises `ServiceDown` when the database does not answer and `Misconfigured` when it holds
-        no catalogue or may not be written. A SQLite file is made only with `create`.
+        Raises `ServiceDown` when the database does not answer, is held by others or has no room,
+        and `Misconfigured` when it holds no catalogue or may not be written. A SQLite file is made
+        only with `create`.
         """
         if not create:
             self._must_exist()
@@ -349,34 +351,9 @@ def _errors_of(catalogue: Catalogue) -> Iterator[None]:
         raise told from error
 
 
-def _told(catalogue: Catalogue, error: object, *, cut: bool) -> Misconfigured | ServiceDown | None:
+def _told(catalogue: Catalogue, error: object, *, cut: bool) -> faults.Told | None:
     """Return what a driver's error means to popq, or None for one that is a mistake of popq's."""
-    kind, text = type(error).__name__, _first_line(str(error))
-    told: Misconfigured | ServiceDown | None = None
-    if "no such table" in text or "no such column" in text or kind in _NO_CATALOGUE:
-        message = f"{catalogue} holds no catalogue of this version ({text})"
-        told = Misconfigured(f"{message}; run `popq init`.")
-    elif "readonly" in text or "unable to open" in text:
-        message = f"{catalogue} cannot be opened for writing ({text})"
-        told = Misconfigured(f"{message}; check the path and its permissions.")
-    elif "file is not a database" in text:
-        told = Misconfigured(f"{catalogue} is no SQLite database; name another file.")
-    elif kind in _NO_RIGHTS:
-        message = f"{catalogue} may not be read or written ({text})"
-        told = Misconfigured(f"{message}; check the user's rights.")
-    elif kind == "LockNotAvailable":
-        message = f"Others hold what this needs in {catalogue} for too long ({text})"
-        told = ServiceDown(f"{message}; try again, or see who it is in pg_stat_activity.")
-    elif cut or isinstance(error, catalogue.driver.OperationalError):
-        message = f"The database {catalogue} does not answer: {text}"
-        told = ServiceDown(f"{message}; start it, or correct POPQ_DATABASE_URL.")
+    told = (faults.of_sqlite if catalogue.is_sqlite else faults.of_postgresql)(catalogue, error)
+    if told is None and (cut or isinstance(error, catalogue.driver.OperationalError)):
+        told = faults.no_answer(catalogue, error)
     return told
-
-
-#: Kinds of a PostgreSQL error that a person must act on.
-_NO_CATALOGUE: Final = frozenset({"UndefinedTable", "UndefinedColumn"})
-_NO_RIGHTS: Final = frozenset({"InsufficientPrivilege", "ReadOnlySqlTransaction"})
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]

@@ -210,10 +210,11 @@ class Incoming:
         known, updated = tx.execute(select(func.count(), changed).select_from(joined)).one()
         if updated:
             self._update_known(told, changes)
-        if distinct > known:
-            self._insert_new()
-        new = distinct - known
-        unchanged = self._rows - new - updated
+        new = self._insert_new() if distinct > known else 0
+        purged = distinct - known - new  # since the list was settled; never on SQLite
+        if purged:
+            self._count_purged(purged)
+        unchanged = self._rows - new - updated - purged
         return Merged(new, updated, unchanged, distinct - labelled, early_ones, self.refused)
 
     def _tells(self, name: str) -> bool:
@@ -225,12 +226,16 @@ class Incoming:
         purged = INCOMING.join(Tombstone, self._purged == self._new)
         rows = tx.execute(select(func.count()).select_from(purged)).scalar_one()
         if rows:
-            query = select(_new.line, _new.page_url).select_from(purged)
-            found = tx.execute(query.order_by(_new.line).limit(KEPT)).all()
-            shown = [(line, f"{url} was purged from this catalogue") for line, url in found]
-            self.refused.add(Outcome.PURGED, rows, shown)
+            self._count_purged(rows)
             ids = select(self._purged).where(self._purged.is_not(None))
             tx.execute(delete(INCOMING).where(self._new.in_(ids)))
+
+    def _count_purged(self, rows: int) -> None:
+        """Count so many of the staged rows as refused, since their photos were purged."""
+        query = select(_new.line, _new.page_url).join(Tombstone, self._purged == self._new)
+        found = self._tx.execute(query.order_by(_new.line).limit(min(rows, KEPT)))
+        shown = [(line, f"{url} was purged from this catalogue") for line, url in found]
+        self.refused.add(Outcome.PURGED, rows, shown)
 
     def _refuse_conflicts(self) -> int:
         """Refuse every row of a photo that has several labels; return how many rows."""
@@ -298,9 +303,15 @@ class Incoming:
             self._tx.execute(select(func.count()).select_from(locked))
         self._tx.execute(update(Photo).where(self.same, changes).values(values))
 
-    def _insert_new(self) -> None:
+    def _insert_new(self) -> int:
+        """Insert the photos that are neither known nor purged; return how many.
+
+        A purge takes the photo and leaves the tombstone in one transaction, and this is one
+        statement: it sees one of the two, whenever the purge commits.
+        """
         resolved = _new.image_url.is_not(None)
         known = select(Photo.id).where(self.same).exists()
+        purged = select(Tombstone.id).where(self._purged == self._new).exists()
         columns = [name for name in _COLUMNS if name not in {"line", "uid", "pid", *REMARKS}]
         rows = (
             select(
@@ -309,12 +320,12 @@ class Incoming:
                 case((resolved, PhotoState.RESOLVED), else_=PhotoState.LISTED),
                 case((resolved, func.now()), else_=None),
             )
-            .where(~known)
+            .where(~known, ~purged)
             .order_by(_new.line)
         )
-        self._tx.execute(
-            insert(Photo).from_select([*columns, *REMARKS, "state", "resolved_at"], rows)
-        )
+        added = insert(Photo).from_select([*columns, *REMARKS, "state", "resolved_at"], rows)
+        # psycopg does not say how many rows an INSERT touched unless it is asked to.
+        return self._tx.execute(added, execution_options={"preserve_rowcount": True}).rowcount
 
 
 @contextmanager

@@ -1,14 +1,15 @@
 """Writing what a settle says of its photos: a handful of statements a batch, whatever its size.
 
 Photos are locked in order of their ids before they are written, as everybody locks photos, so that
-no two transactions wait for each other. On PostgreSQL a group of moves that write the same columns
-is one UPDATE from an array a column: a statement a photo costs ten times as much. On SQLite, where
-a statement is a function call, it is one statement run once a photo.
+no two transactions wait for each other: those that move and those that failed together (`hold`). On
+PostgreSQL a group of moves that write the same columns is one UPDATE from an array a column: a
+statement a photo costs ten times as much. On SQLite, where a statement is a function call, it is
+one statement run once a photo.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Final
 
@@ -40,11 +41,27 @@ Step = tuple[PhotoState, Outcome | None]
 Values = Mapping[int, Mapping[str, Any]]
 
 
-def move(tx: Tx, start: PhotoState, groups: Mapping[Step, Values]) -> set[int]:
+def hold(tx: Tx, photos: Collection[int], *, moving: bool) -> set[int]:
+    """Lock photos, whatever their state, until the transaction ends; return those that there are.
+
+    For one that writes of photos in several statements, which would each lock its own in order but
+    not all of them together. `moving` locks as strongly as `move` does, else they are but kept from
+    being purged: to lock them so first and more strongly later could wait in a circle, too.
+    """
+    if tx.dialect.name != "postgresql":
+        there = select(Photo.id).where(Photo.id.in_(photos))
+        return set(tx.execute(there).scalars())
+    ((found,),) = driver.rows(tx, _hold_many(moving=moving), {"ids": sorted(photos)})
+    return set(found or ())
+
+
+def move(
+    tx: Tx, start: PhotoState, groups: Mapping[Step, Values], *, held: bool = False
+) -> set[int]:
     """Bring photos from the state `start` to others; return those of them that were in it.
 
     `groups` are the columns to write beside, by the photo's id, of each step that photos take. A
-    photo that is not in the state any more is left alone.
+    photo that is not in the state any more is left alone. `held` says that `hold` has locked them.
     """
     everybody = set().union(*groups.values())
     if tx.dialect.name != "postgresql":
@@ -57,7 +74,7 @@ def move(tx: Tx, start: PhotoState, groups: Mapping[Step, Values]) -> set[int]:
             each = [{"b_id": p} | {f"b_{name}": of[p][name] for name in names} for p in ids]
             tx.execute(_move_one(start, to, names), each)
         return everybody
-    if len(parts) > 1:
+    if len(parts) > 1 and not held:
         # Each part locks its own in order, but the parts would one after the other.
         driver.rows(tx, lock_many(start), {"ids": sorted(everybody)})
     moved: set[int] = set()
@@ -79,6 +96,13 @@ def _alike(values: Values, there: set[int]) -> list[tuple[tuple[str, ...], list[
 
 
 # Statements are made once each: to put one together takes longer than to run it.
+
+
+@cache
+def _hold_many(*, moving: bool) -> Any:
+    chosen = select(Photo.id).where(Photo.id == any_(bindparam("ids", type_=ARRAY(BigInteger))))
+    locked = chosen.order_by(Photo.id).with_for_update(read=not moving, key_share=True).subquery()
+    return select(func.array_agg(locked.c.id))
 
 
 @cache

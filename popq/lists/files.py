@@ -1,4 +1,7 @@
-"""Files as people bring them, opened: plain, gzip or zip, on disk or on standard input.
+"""Files as people bring them, opened: plain, gzip or zip, on disk, in a pipe, on standard input.
+
+A pipe is copied to a temporary file when it is opened: it may take its time, and whoever reads the
+document may hold what others wait for.
 
 What packs a file is told by its first bytes, never by its name. Packed bytes are unpacked while
 they are read, so a file that turns out to be cut or damaged raises in the middle of its rows; it is
@@ -10,7 +13,6 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import shutil
 import struct
 import sys
 import tempfile
@@ -67,22 +69,32 @@ class Document:
     stack: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
 
+#: Told of a pipe that is copied: of which, its bytes so far, and 0, since nobody knows of how many.
+Tell = Callable[[str, int, int], None]
+
+
+def is_pipe(path: Path) -> bool:
+    """Return whether what is read from it is lost for the next reader."""
+    return path == STDIN or (path.exists() and not path.is_file() and not path.is_dir())
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[list[Document]]:
+def opened(path: Path, tell: Tell | None = None) -> Iterator[list[Document]]:
     """Open a file; give the one document it is, or those a zip holds, sorted by name.
 
-    `-` is standard input. Folders and the noise of systems in a zip do not count. Raises
-    `BadInput`, here or while a document is read, for what is missing, a directory, unreadable,
-    empty, encrypted, damaged or cut, and `Misconfigured` if there is no room to unpack.
+    `-` is standard input. `tell` is told how far a pipe is copied. Folders and the noise of systems
+    in a zip do not count. Raises `BadInput`, here or while a document is read, for what is missing,
+    a directory, unreadable, empty, encrypted, damaged or cut, and `Misconfigured` if there is no
+    room to copy or unpack.
     """
     with ExitStack() as stack:
-        yield _documents(path, stack)
+        yield _documents(path, stack, tell)
 
 
 @contextmanager
-def open_one(path: Path) -> Iterator[Document]:
+def open_one(path: Path, tell: Tell | None = None) -> Iterator[Document]:
     """Open a file that is one document; raises as `opened`, and `BadInput` for a zip of several."""
-    with opened(path) as documents:
+    with opened(path, tell) as documents:
         if len(documents) > 1:
             names = ", ".join(document.name for document in documents[:10])
             more = ", …" if len(documents) > 10 else ""  # noqa: PLR2004 - as many as are shown
@@ -97,15 +109,28 @@ def scratch(stack: ExitStack) -> IO[bytes]:
         return stack.enter_context(tempfile.TemporaryFile())
 
 
-def spooled(file: io.BufferedReader, stack: ExitStack) -> IO[bytes]:
-    """Return `file` if it can seek, else a temporary copy of it that goes away with `stack`."""
+def spooled(
+    file: io.BufferedReader, stack: ExitStack, tell: Callable[[int], None] = lambda _: None
+) -> io.BufferedReader:
+    """Return `file` if it can seek, else a temporary copy of it that goes away with `stack`.
+
+    `tell` is told of the bytes that are copied.
+    """
     if file.seekable():
         return file
-    copy = scratch(stack)
     with room():
-        shutil.copyfileobj(file, copy, _BUFFER)
-        copy.seek(0)
-        return copy
+        # Without a buffer, which would be written to a full disk once more as the file is closed.
+        copy = stack.enter_context(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - the stack does
+    size = 0
+    while data := file.read1(_BUFFER):
+        left = memoryview(data)
+        with room():
+            while left:
+                left = left[copy.write(left) :]
+        size += len(data)
+        tell(size)
+    copy.seek(0)
+    return stack.enter_context(io.BufferedReader(copy, _BUFFER))
 
 
 @contextmanager
@@ -115,7 +140,7 @@ def room() -> Iterator[None]:
         yield
     except OSError as error:
         where = tempfile.gettempdir()
-        message = f"The temporary folder {where} cannot hold the unpacked file: {error.strerror}"
+        message = f"The temporary folder {where} cannot hold a copy of the file: {error.strerror}"
         raise Misconfigured(f"{message}. Name one with room in TMPDIR. {NOTHING}") from error
 
 
@@ -159,10 +184,18 @@ def _shown(path: Path) -> str:
     return "standard input" if path == STDIN else str(path)
 
 
-def _documents(path: Path, stack: ExitStack) -> list[Document]:
+def _documents(path: Path, stack: ExitStack, tell: Tell | None) -> list[Document]:
     shown = _shown(path)
+
+    def copied(size: int) -> None:
+        if tell is not None:
+            tell(f"bytes read from {shown}", size, 0)
+
     file = _stdin(stack) if path == STDIN else _on_disk(path, stack)
     try:
+        # Not what a shell put on standard input from a file: that waits for nobody.
+        if not (path == STDIN and sys.stdin.buffer.seekable()):
+            file = spooled(file, stack, copied)
         start = file.peek(4)
     except OSError as error:
         raise BadInput(f"{shown} cannot be read: {error.strerror}. {NOTHING}") from error

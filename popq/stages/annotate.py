@@ -8,7 +8,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from popq.catalogue.imports import Refused
@@ -175,15 +177,18 @@ def kind(document: Document) -> str:
     return coerce.clean(_TRAIN_OR_TEST.sub("", document.name.partition(".")[0], count=1))
 
 
-def documents(paths: Iterable[Path]) -> Iterator[tuple[str, Document]]:
+def documents(
+    paths: Iterable[Path], held: Mapping[Path, list[Document]] = MappingProxyType({})
+) -> Iterator[tuple[str, Document]]:
     """Yield each metadata file with its kind; a folder or a zip gives its `.json` files.
 
+    `held` are the documents of paths that are open already, and stay so.
     Raises `BadInput` for a file that cannot be read, a folder without any, and for two files of
     one kind, since only one can be kept.
     """
     seen: dict[str, str] = {}
     for path in _unfolded(paths):
-        with opened(path) as inside:
+        with nullcontext(held[path]) if path in held else opened(path) as inside:
             found = inside
             if len(inside) > 1:
                 found = [one for one in inside if one.name.lower().endswith(".json")]

@@ -17,14 +17,12 @@ from popq.catalogue.imports import IncomingPhoto, Refused
 from popq.catalogue.metadata import Notes
 from popq.errors import BadInput, BadLink, Outcome
 from popq.flickr.urls import image_url, page_url, parse
-from popq.lists.files import NOTHING, Document, open_one
+from popq.lists.files import NOTHING, STDIN, Document, Tell, is_pipe, open_one, opened
 from popq.lists.lines import lines
 from popq.lists.paths import Folder
-from popq.lists.tables import Row, Table, is_table, table
+from popq.lists.tables import Table, is_table, table, with_columns
 from popq.stages import annotate
 
-#: Where a list comes from instead of a file.
-STDIN: Final = Path("-")
 #: Further from zero than any count of views, or any logarithm of one.
 BIGGEST_LABEL: Final = 1e12
 _COMMA_DECIMAL = re.compile(r"\s*[+-]?[0-9]+,[0-9]+\s*")
@@ -107,6 +105,14 @@ class _Row(NamedTuple):
     fault: str | None = None
 
 
+class _AtHand(NamedTuple):
+    """A source whose pipes are on disk: its rows, its table of labels, its metadata in pipes."""
+
+    rows: Iterator[_Row]
+    labels: Document | None
+    pipes: dict[Path, list[Document]]
+
+
 def ingest(
     catalogue: Catalogue,
     source: Source,
@@ -119,8 +125,8 @@ def ingest(
 ) -> Report:
     """Import a list in one transaction and say what it changed.
 
-    `on_progress` is told of the phase and of the rows that are read; how many there are to read is
-    not known (0).
+    `on_progress` is told of the phase and of the rows that are read, or before of the bytes of a
+    pipe; how many there are to read is not known (0).
 
     A second import of the same list changes nothing; with `dry_run` none does. Image URLs in the
     list are taken as resolved. Raises `BadInput`, with nothing imported, for a file that cannot be
@@ -128,10 +134,13 @@ def ingest(
     about photos that names none of the list's, and with `strict` for any rejected row.
     """
     report = Report(dry_run=dry_run)
+    tell = on_progress or _untold
     with ExitStack() as files:
-        rows = _rows(source, files)
+        # Before the transaction, since a pipe is copied as it is opened: on SQLite nobody else may
+        # write until the transaction is over, and workers would lose their leases.
+        at_hand = _open(source, files, tell)
         with catalogue.begin() as tx:
-            _take(tx, source, rows, report, (image_base, image_size), on_progress or _untold)
+            _take(tx, source, at_hand, report, (image_base, image_size), tell)
             _check(report, source, strict=strict)
             if dry_run:
                 tx.rollback()
@@ -149,10 +158,10 @@ def check_readable(source: Source) -> None:
         message = "Only one of the list, its labels and its metadata can be standard input (-)"
         raise BadInput(f"{message}; name files for the others. Nothing was imported.")
     for path in (source.links, source.labels):
-        if path is not None and not _is_pipe(path):
+        if path is not None and not is_pipe(path):
             with open_one(path):
                 pass
-    for _ in annotate.documents(path for path in source.metadata if not _is_pipe(path)):
+    for _ in annotate.documents(path for path in source.metadata if not is_pipe(path)):
         pass
     if source.images_dir is not None:
         Folder(source.images_dir)
@@ -162,33 +171,28 @@ def _untold(phase: str, done: int, total: int) -> None:
     """Take progress and tell nobody."""
 
 
-def _is_pipe(path: Path) -> bool:
-    return path == STDIN or (path.exists() and not path.is_file() and not path.is_dir())
-
-
 def _take(
     tx: Tx,
     source: Source,
-    rows: Iterator[_Row],
+    at_hand: _AtHand,
     report: Report,
     base: tuple[str, str],
-    tell: Callable[[str, int, int], None],
+    tell: Tell,
 ) -> None:
     """Stage the list, join the other files to it, and merge it."""
     folder = None if source.images_dir is None else Folder(source.images_dir)
     bad = Refused()
     with imports.incoming(tx, files=folder is not None) as incoming:
-        while chunk := list(itertools.islice(rows, annotate.CHUNK)):
+        while chunk := list(itertools.islice(at_hand.rows, annotate.CHUNK)):
             report.read += len(chunk)
             incoming.stage(list(_parsed(chunk, folder, base, bad)))
             tell("rows read", report.read, 0)
         with metadata.notes(tx, incoming) as notes:
-            if source.labels is not None and source.url_col is not None:
-                with open_one(source.labels) as document:
-                    _join(notes, document, "labels", source.label_col, report)
+            if at_hand.labels is not None:
+                _join(notes, at_hand.labels, "labels", source.label_col, report)
             tell("merging", 0, 0)
             incoming.settle()
-            for kind, document in annotate.documents(source.metadata):
+            for kind, document in annotate.documents(source.metadata, at_hand.pipes):
                 _join(notes, document, kind, None, report)
             merged = incoming.merge()
             report.noted = notes.write()
@@ -206,7 +210,7 @@ def _join(
     bad = Refused()
     rows = table(document)
     if label_col is not None:
-        rows.rows = _with_columns(rows, document, label_col)
+        rows.rows = with_columns(rows, document, label_col)
     with notes.facts() as facts:
         for said in annotate.facts(rows, bad, label_col, score):
             facts.stage(said)
@@ -329,22 +333,34 @@ def _bad_label(text: str) -> NoReturn:
     raise BadLink(f"the label {shown!r} is no finite number", outcome=Outcome.BAD_LABEL)
 
 
-def _rows(source: Source, files: ExitStack) -> Iterator[_Row]:
-    """Open the list and yield its rows."""
-    links = files.enter_context(open_one(source.links))
-    if source.url_col is not None:
-        if source.labels is not None and source.label_col is None:
-            message = "--labels is a table here, like the list: --label-col must name its column"
-            raise BadInput(f"{message} of scores.")
-        return _table_rows(table(links), links, source)
-    if source.label_col is not None:
+def _open(source: Source, files: ExitStack, tell: Tell) -> _AtHand:
+    """Open the list and its labels, and what else comes through a pipe."""
+    if source.url_col is None and source.label_col is not None:
         raise BadInput("--label-col names a column of a table; --url-col must name one too.")
+    if source.url_col is not None and source.labels is not None and source.label_col is None:
+        message = "--labels is a table here, like the list: --label-col must name its column"
+        raise BadInput(f"{message} of scores.")
+    links = files.enter_context(open_one(source.links, tell))
+    labels = None
+    if source.labels is not None:
+        labels = files.enter_context(open_one(source.labels, tell))
+    pipes = {
+        path: files.enter_context(opened(path, tell)) for path in source.metadata if is_pipe(path)
+    }
+    rows = _rows(source, links, labels)
+    return _AtHand(rows, None if source.url_col is None else labels, pipes)
+
+
+def _rows(source: Source, links: Document, labels: Document | None) -> Iterator[_Row]:
+    """Return the list's rows."""
+    if source.url_col is not None:
+        return _table_rows(table(links), links, source)
     if is_table(links):
         message = f"{links.shown} is a table: --url-col must name its column of links"
         raise BadInput(f"{message}, and --label-col that of scores. {NOTHING}")
-    if source.labels is None:
+    if labels is None:
         return (_Row(line, text) for line, text in lines(links))
-    return _paired(lines(links), lines(files.enter_context(open_one(source.labels))), source)
+    return _paired(lines(links), lines(labels), source)
 
 
 def _paired(
@@ -366,37 +382,10 @@ def _paired(
 def _table_rows(rows: Table, document: Document, source: Source) -> Iterator[_Row]:
     url_col = str(source.url_col)
     label_col = None if source.labels is not None else source.label_col
-    for row in _with_columns(rows, document, url_col, label_col):
+    for row in with_columns(rows, document, url_col, label_col):
         rest = dict(row.values)
         text, label = rest.pop(url_col, None), None
         if label_col is not None:
             label = rest.pop(label_col, None)
             label = "" if label is None else label  # a score that is missing, not one not asked for
         yield _Row(row.line, "" if text is None else str(text), label, rest, row.fault)
-
-
-def _with_columns(rows: Table, document: Document, *names: str | None) -> Iterator[Row]:
-    """Return the rows of a table that has these columns; `BadInput` where it has not."""
-    wanted = [name for name in names if name is not None]
-    if rows.columns is None:
-        return _until_seen(rows.rows, document, wanted)
-    for name in wanted:
-        if name not in rows.columns:
-            there = ", ".join(rows.columns)[:200]
-            message = f"{document.shown} has no column {name!r}; its columns are: {there}"
-            raise BadInput(f"{message}. {NOTHING}")
-    return rows.rows
-
-
-def _until_seen(rows: Iterator[Row], document: Document, wanted: list[str]) -> Iterator[Row]:
-    """Yield rows that may each have fields of their own; `BadInput` if a wanted one never came."""
-    first: tuple[str, ...] = ()
-    for row in rows:
-        if wanted:
-            first = first or tuple(row.values)
-            wanted = [name for name in wanted if name not in row.values]
-        yield row
-    if wanted and first:
-        there = ", ".join(first)[:200]
-        message = f"{document.shown}: no row has a field {wanted[0]!r}; the first row has: {there}"
-        raise BadInput(f"{message}. {NOTHING}")

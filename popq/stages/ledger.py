@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from popq.catalogue import batches, hosts, scores
+from popq.catalogue import batches, hosts, scores, steps
 from popq.catalogue.batches import Failed, Lease, Move, Tally
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.scores import Scored
@@ -142,6 +142,11 @@ class Ledger:
         lease_s = self.pace.lease_s
         with self.catalogue.begin() as tx:
             if self.scored and self.lease.run_id is not None:
+                if failures or self.moves:
+                    # All that is written below, since each statement locks but its own in order.
+                    results: list[Result] = [*self.scored, *self.moves, *failures]
+                    written = {result.photo for result in results}
+                    steps.hold(tx, written, moving=bool(self.moves))
                 wrote = scores.record(tx, self.lease.run_id, self.scored, _origin(self.lease))
                 tally = replace(tally, moved=wrote)
             lease, moves, last = self.lease, self.moves, end is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -238,6 +239,19 @@ def at_once(*steps: Callable[[], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(len(steps)) as pool:
         return [future.result() for future in [pool.submit(body, step) for step in steps]]
+
+
+def wait_for_waiters(scene: Scene, count: int) -> None:
+    """Return once so many sessions of the PostgreSQL database wait for a lock of another."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    for _ in range(1000):
+        if scene.scalar(waiting) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"there were never {count} that waited for a lock")
 
 
 def plan(catalogue, statement, **given) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import sqlite3
+import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from catalogue.scene import Scene, at_once
+from catalogue.scene import Scene, at_once, wait_for_waiters
 from sqlalchemy import Table, func, select, text
 from sqlalchemy.engine import make_url
 
@@ -252,3 +257,87 @@ def test_who_waits_too_long_for_a_lock_is_told(postgres):
         with told, postgres.begin() as tx:
             tx.execute(text("SET LOCAL lock_timeout = 10"))
             tx.execute(text("UPDATE photos SET views = 2"))
+
+
+def test_a_sqlite_file_that_another_program_holds_is_no_server_to_be_started(sqlite):
+    with sqlite.begin() as tx:
+        tx.execute(text("PRAGMA busy_timeout = 10"))  # of the connection that comes next, too
+    with contextlib.closing(sqlite3.connect(sqlite.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = pytest.raises(ServiceDown, match=r"^Others write to sqlite:.*try again when they")
+        with told, sqlite.begin():
+            pass
+
+
+def test_a_full_disk_under_a_sqlite_file_is_told_as_such(sqlite):
+    told = pytest.raises(ServiceDown, match=r"^There is no room for sqlite:.*make room")
+    with told, sqlite.begin() as tx:
+        tx.execute(text("PRAGMA max_page_count = 1"))  # no more than there are
+        tx.execute(text("INSERT INTO photos (flickr_id, page_url) VALUES (1, zeroblob(1000000))"))
+
+
+def test_a_full_disk_under_a_server_is_told_as_such(postgres):
+    raised = "DO $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    told = pytest.raises(ServiceDown, match=r"^The server of postgresql.* has no room.*make room")
+    with told, postgres.begin() as tx:
+        tx.execute(text(raised))
+
+
+def test_transactions_that_wait_for_each_other_are_to_try_again(postgres):
+    scene = Scene(postgres)
+    one, other = scene.photos(2)
+    lock = text("SELECT 1 FROM photos WHERE id = :id FOR UPDATE")
+
+    def in_the_other_order():
+        with postgres.begin() as tx:
+            tx.execute(lock, {"id": other})
+            locked.set()
+            tx.execute(lock, {"id": one})
+
+    locked = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        told = pytest.raises(ServiceDown, match=r"^Others wrote to postgresql.*try again")
+        with told, postgres.begin() as tx:
+            tx.execute(text("SET LOCAL deadlock_timeout = '50ms'"))  # so that it is this one
+            tx.execute(lock, {"id": one})
+            waiting = pool.submit(in_the_other_order)
+            locked.wait()
+            wait_for_waiters(scene, 1)
+            tx.execute(lock, {"id": other})
+        waiting.result()
+
+
+def test_a_transaction_that_another_has_overtaken_is_to_try_again(postgres):
+    scene = Scene(postgres)
+    scene.photos(1)
+    told = pytest.raises(ServiceDown, match=r"^Others wrote to postgresql.*try again")
+    with told, postgres.begin() as tx:
+        tx.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        tx.execute(text("SELECT 1 FROM photos"))
+        scene.do("UPDATE photos SET views = 1")
+        tx.execute(text("UPDATE photos SET views = 2"))
+
+
+@pytest.mark.parametrize("user", ["popq", "readonly_user", "no such table"])
+def test_a_wrong_password_is_told_as_such_whoever_has_it(user):
+    """From a server that says to a client's first words what PostgreSQL says to a wrong one."""
+
+    def refuse():
+        client, _ = server.accept()
+        with client:
+            client.recv(1024)
+            said = f'password authentication failed for user "{user}"'
+            fields = (b"SFATAL", b"VFATAL", b"C28P01", b"M" + said.encode(), b"")
+            body = b"".join(field + b"\0" for field in fields)
+            client.sendall(b"E" + struct.pack("!I", len(body) + 4) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(refuse)
+        plain = "sslmode=disable&gssencmode=disable"
+        port = server.getsockname()[1]
+        catalogue = Catalogue(f"postgresql://{user}:x@127.0.0.1:{port}/popq?{plain}")
+        told = pytest.raises(Misconfigured, match=r"refuses the user or the password.*correct POPQ")
+        with told, catalogue.read():
+            pass
+        refused.result()
+        catalogue.close()

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from popq.catalogue import imports
+from popq.catalogue import imports, purge
 from popq.catalogue.db import Catalogue
 from popq.catalogue.imports import IncomingPhoto
 from popq.catalogue.models import Photo
@@ -182,6 +182,31 @@ def test_a_file_that_lies_elsewhere_now_is_looked_for_there_until_it_is_stored(s
 def test_purged_files_stay_out(scene):
     scene.do("INSERT INTO tombstones (source_key, reason) VALUES ('train/1@N00/7.jpg', 'asked')")
     assert merge(scene, [file(1), file(2, "train/1@N00/8.jpg")], files=True) == (1, 0, 0, 1)
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_what_is_purged_while_a_list_comes_in_stays_out_and_is_counted(postgres, files):
+    """SQLite lets nobody purge meanwhile."""
+    scene = Scene(postgres)
+    make = file if files else row
+    keys = [f"train/1@N00/{n}.jpg" for n in range(4)] if files else [7, 8, 9, 10]
+    merge(scene, [make(n, key) for n, key in enumerate(keys[:3], 1)], files=files)
+    rows = [make(n, key, 2.0) for n, key in enumerate(keys, 1)]
+    rows += [make(5, keys[1], 2.0), make(6, keys[2], 2.0)]
+    with postgres.begin() as tx, imports.incoming(tx, files=files) as incoming:
+        incoming.stage(rows)
+        incoming.settle()
+        with postgres.begin() as other:
+            purge.bury(other, [2, 3], "asked")
+        done = incoming.merge()
+    assert (done.new, done.updated, done.unchanged) == (1, 1, 2)  # two are repeats
+    assert done.refused.counts == {Outcome.PURGED: 2}
+    assert [(line, words) for line, _, words in done.refused.first] == [
+        (line, f"{rows[line - 1].page_url} was purged from this catalogue") for line in (2, 3)
+    ]
+    kept = scene.rows("SELECT coalesce(source_key, CAST(flickr_id AS text)) FROM photos ORDER BY 1")
+    assert sorted(key for (key,) in kept) == sorted(map(str, (keys[0], keys[3])))
+    assert merge(scene, rows, files=files) == (0, 0, 2, 4)
 
 
 SAID = {"title": "A", "tags": "b c", "views": 3, "posted_at": 1490376472, "licence": 4}

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from catalogue.scene import stored
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from catalogue.scene import Scene, stored, wait_for_waiters
+from sqlalchemy import text
 
 from popq.catalogue import purge
 from popq.catalogue.batches import Failed
+from popq.catalogue.scores import Scored
 from popq.errors import Outcome
+from popq.stages.ledger import Ledger, Pace
+
+PACE = Pace(60.0, 10.0, 1.0, 1.0, 4)
 
 
 def look_up(scene, **what):
@@ -105,3 +113,37 @@ def test_a_worker_that_holds_a_purged_photo_changes_nothing(scene):
     scene.close(lease, [stored(photo) for photo in ids])
     assert scene.states() == {ids[0]: "stored", ids[2]: "stored"}
     assert count(scene, "moments") == 2
+
+
+def download_moves_the_second(scene, ids):
+    """Stops, while it holds the photo that it moved, at the sums of `moments`."""
+    lease = scene.claim(scene.enqueue("download").job)
+    return lease, stored(ids[1]), "LOCK TABLE moments IN EXCLUSIVE MODE"
+
+
+def score_scores_the_second(scene, ids):
+    """Stops, while it holds the photo that it scored, at the row of its batch."""
+    scene.do("UPDATE photos SET state = 'stored', file_key = 'k', sha256 = 's'")
+    lease = scene.claim(scene.enqueue("score", run_id=scene.run(done=True)).job)
+    return lease, Scored(ids[1], 1.0, 1, None), "SELECT 1 FROM batches FOR UPDATE"
+
+
+@pytest.mark.parametrize("work", [download_moves_the_second, score_scores_the_second])
+def test_a_purge_and_a_settle_of_the_same_photos_do_not_wait_for_each_other(postgres, work):
+    """What is written last, the failure, is of the photo that the purge locks first."""
+    scene = Scene(postgres)
+    ids = scene.photos(2, "resolved")
+    lease, done, stop = work(scene, ids)
+    ledger = Ledger(postgres, lease, PACE)
+    for result in (done, Failed(ids[0], Outcome.TRANSIENT, "no answer")):
+        ledger.add(result, {})
+    with ThreadPoolExecutor(2) as pool:
+        with postgres.begin() as tx:
+            tx.execute(text(stop))
+            settled = pool.submit(ledger.settle)
+            wait_for_waiters(scene, 1)
+            buried = pool.submit(bury, scene, ids)
+            wait_for_waiters(scene, 2)
+        settled.result()
+        assert buried.result().photos == tuple(ids)
+    assert scene.states() == {}

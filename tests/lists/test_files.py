@@ -7,6 +7,8 @@ import random
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popq.errors import BadInput, Misconfigured
-from popq.lists import files
+from popq.errors import BadInput
 from popq.lists.files import open_one, opened
 
 TEXT = b"url,label\nhttps://www.flickr.com/photos/x/123456789,5\n"
@@ -213,6 +214,9 @@ def test_an_empty_standard_input_is_refused(stdin):
 
 def test_standard_input_that_cannot_be_read_is_refused(monkeypatch):
     class Broken:
+        def seekable(self):
+            return False
+
         def read(self, size):
             raise OSError(5, "Input/output error")
 
@@ -233,11 +237,48 @@ def test_a_pipe_is_read_though_it_cannot_seek(pack):
         assert done.stdout.decode().strip() == repr(TEXT)
 
 
-def test_a_full_temporary_folder_is_told_from_a_bad_file(stdin, monkeypatch):
-    def full(*_):
-        raise OSError(28, os.strerror(28))
+@pytest.mark.parametrize("pack", [bytes, lambda data: zipped({"a.csv": data})])
+def test_a_temporary_folder_without_room_is_told_from_a_bad_file(pack):
+    script = (
+        "import resource; from pathlib import Path; from popq.lists.files import open_one\n"
+        "from popq.errors import Misconfigured\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000))\n"
+        "try:\n"
+        "    with open_one(Path('-')): pass\n"
+        "except Misconfigured as error: print(error)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, input=pack(LONG), capture_output=True, check=True)
+    assert "cannot hold a copy of the file: File too large. Name one" in done.stdout.decode()
+    assert "in TMPDIR. Nothing was imported." in done.stdout.decode()
 
-    stdin(zipped({"a.csv": TEXT}))
-    monkeypatch.setattr(files.shutil, "copyfileobj", full)
-    with pytest.raises(Misconfigured, match=r"No space left.*TMPDIR"):
-        content(Path("-"))
+
+def test_the_first_bytes_of_a_pipe_may_come_one_by_one(tmp_path):
+    pipe, packed = tmp_path / "pipe", gzip.compress(TEXT)
+    os.mkfifo(pipe)
+
+    def drip():
+        with pipe.open("wb", buffering=0) as end:
+            for at in range(len(packed)):
+                end.write(packed[at : at + 1])
+                time.sleep(0.01 if at < 3 else 0)  # so that the reader sees them alone
+
+    writer = threading.Thread(target=drip)
+    writer.start()
+    ((_, data, _),) = content(pipe)
+    writer.join()
+    assert data == TEXT
+
+
+@pytest.mark.parametrize("data", [TEXT, LONG])
+def test_how_far_a_pipe_is_copied_is_told(tmp_path, data):
+    pipe, told = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    with open_one(pipe, lambda *said: told.append(said)) as document:
+        assert document.file.read() == data
+    writer.join()
+    sizes = [size for _, size, _ in told]
+    assert sizes == sorted(set(sizes))
+    assert told[-1] == (f"bytes read from {pipe}", len(data), 0)

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import sys
-import threading
 import zipfile
 from pathlib import Path
 
@@ -140,20 +139,6 @@ def test_a_file_cut_anywhere_is_refused_or_gives_rows_that_were_in_it(
         assert report.read == report.new + report.unchanged + report.rejected
         if not shape.startswith(("csv", "tsv")):  # whose last number may be cut to another
             assert {photo for photo, _ in rows(empty)} <= {photo for photo, _ in wanted(4)}
-
-
-def test_a_pipe_is_read_once_and_whole(catalogue, tmp_path):
-    """As `popq import <(…)` gives it: what is read to look at it is lost."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    text = "\n".join(f"https://www.flickr.com/photos/x/{10**9 + n}" for n in range(3000))
-    source = Source(pipe)
-    check_readable(source)
-    writer = threading.Thread(target=pipe.write_text, args=(text,))
-    writer.start()
-    report = ingest(catalogue, source, **BASE)
-    writer.join()
-    assert (report.new, report.rejected) == (3000, 0)
 
 
 def test_standard_input_is_but_one_file(tmp_path):
