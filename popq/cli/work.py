@@ -15,6 +15,7 @@ from popq.catalogue.jobs import Progress
 from popq.catalogue.work import describe
 from popq.cli import show
 from popq.cli.progress import progress
+from popq.errors import BadInput
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -266,6 +267,13 @@ def enqueue_resolve_command(**options: Any) -> None:
     With `--then download` what is resolved is downloaded at once, and what was resolved before
     too; but with a limit only what lies between the photos that it takes.
     """
+    owner = options["owner"]
+    if options["then"] is not None and owner is not None and "@" not in owner:
+        raise BadInput(
+            f"{owner} is the name in a link, which resolving replaces by the owner's id, so that"
+            " the download would find nothing: give the id (12345678@N00), or leave --then out and"
+            " enqueue the download afterwards."
+        )
     _enqueue("resolve", **options)
 
 

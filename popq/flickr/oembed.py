@@ -147,14 +147,19 @@ def _check_status(answer: requests.Response) -> None:
 
 def _address(flickr_id: int, answer: dict[str, Any]) -> tuple[str, str]:
     """Read server and secret off the image's URL; only its path counts, whatever the host."""
-    image = text(answer.get("url")) or text(answer.get("thumbnail_url")) or ""
-    try:
-        link = urls.parse(f"https://live.staticflickr.com{urlsplit(image).path}")
-    except (BadLink, ValueError):
-        raise _malformed("no address of an image") from None
-    if link.flickr_id != flickr_id or link.server is None or link.secret is None:
+    ids = set()
+    # The first may be an original's, whose secret is another one.
+    for image in filter(None, map(text, (answer.get("url"), answer.get("thumbnail_url")))):
+        try:
+            link = urls.parse(f"https://live.staticflickr.com{urlsplit(image).path}")
+        except (BadLink, ValueError):
+            continue
+        ids.add(link.flickr_id)
+        if link.flickr_id == flickr_id and link.server is not None and link.secret is not None:
+            return link.server, link.secret
+    if ids - {flickr_id}:
         raise _malformed(f"photo {flickr_id}: the answer is about another photo")
-    return link.server, link.secret
+    raise _malformed("no address of an image")
 
 
 def _malformed(what: str) -> Transient:

@@ -195,6 +195,7 @@ WRONG = [
     (["resolve", "--min-label", "nan"], 2, "no finite number"),
     (["enqueue-download", "--min-label", "inf", "--dry-run"], 2, "no finite number"),
     (["recheck", "--older-than-hours", "-1"], 2, "not in the range"),
+    (["enqueue-resolve", "--owner", "somebody", "--then", "download"], 2, "name in a link"),
     (["dataset", "create", "d", "--seed", str(2**63)], 2, "not in the range"),
     (["recheck", "--older-than-hours", "nan"], 2, "no finite number"),
     (["status", "--watch", "nan"], 2, "no finite number"),

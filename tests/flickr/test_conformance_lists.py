@@ -62,6 +62,16 @@ def test_12_search_gives_4000_and_then_repeats(ask, crowd):
     assert (envelope["total"], envelope["pages"], envelope["page"]) == ("4600", "10", 9)
 
 
+def test_12_search_gives_4000_whatever_a_page_holds(ask, crowd):
+    pages = [
+        ids(ask("flickr.photos.search", tags="crowd", per_page=300, page=page))
+        for page in (13, 14, 15)
+    ]
+    assert [len(page) for page in pages] == [300, 100, 100]
+    assert pages[1] == pages[2]
+    assert pages[1][-1] == 1000 + 600
+
+
 def test_12_search_filters(ask, crowd, by_fate):
     assert len(ids(ask("flickr.photos.search", tags="even", per_page=500, page=5))) == 300
     assert ids(ask("flickr.photos.search", text="nowhere")) == []

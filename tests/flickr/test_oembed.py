@@ -128,6 +128,14 @@ def test_an_answer_without_the_photos_address_is_malformed(canned, change, said)
         client.photo_info(ID)
 
 
+def test_a_thumbnail_says_what_an_originals_address_does_not(canned):
+    client, answer = canned
+    thumbnail = f"https://live.staticflickr.com/65535/{ID}_0123456789_q.jpg"
+    for url in (f"https://live.staticflickr.com/65535/{ID}_aaaaaaaaaa_o.jpg", "http://[broken"):
+        answer(GOOD | {"url": url, "thumbnail_url": thumbnail})
+        assert client.photo_info(ID).secret == "0123456789"
+
+
 def test_only_the_path_of_the_image_counts_whatever_host_is_named(canned):
     client, answer = canned
     answer(GOOD | {"url": f"http://169.254.169.254/65535/{ID}_0123456789_b.jpg"})

@@ -105,7 +105,7 @@ def _page(
     per_page = min(most, _whole(params, "per_page") or DEFAULT_PER_PAGE)
     page = max(1, _whole(params, "page") or 1)
     pages = -(-len(ordered) // per_page)
-    served = pages if reach is None else min(pages, reach // per_page)
+    served = pages if reach is None else min(pages, -(-reach // per_page))
     start = (min(page, max(1, served)) - 1) * per_page
     extras = {name.strip() for name in params.get("extras", "").split(",")}
     texts = world.dialect is Dialect.STRINGS
@@ -116,7 +116,8 @@ def _page(
         "perpage": per_page,
         "total": str(len(ordered)) if texts else len(ordered),
         "photo": [
-            _item(photo, extras, world, image_base) for photo in ordered[start : start + per_page]
+            _item(photo, extras, world, image_base)
+            for photo in ordered[:reach][start : start + per_page]
         ],
     }
 
