@@ -108,7 +108,7 @@ def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     rates = stage.rates | (stage.aside if isinstance(stage, AsksAside) else {})
     if rates:
         with catalogue.begin() as tx:
-            for name, per_hour in rates.items():
+            for name, per_hour in sorted(rates.items()):
                 hosts.register(tx, name, per_hour)
 
 
@@ -316,15 +316,21 @@ def _pause(stage: Stage, ledger: Ledger, error: Throttled | HostDown) -> float:
     """
     aside = stage.aside if isinstance(stage, AsksAside) else {}
     own, why = error.host not in aside, str(error)
-    names = sorted(stage.rates if own else aside)
+    names = set(stage.rates if own else aside)
     if isinstance(error, HostDown) and own:
         ledger.excuse()
     asked_s = error.retry_after_s if isinstance(error, Throttled) else None
     with ledger.catalogue.begin() as tx:
-        ledger.calm(tx, but=error.host)
-        first_s = ledger.pace.throttle_pause_s
-        waits = [hosts.pause(tx, name, first_s, asked_s, why) for name in names]
-    shown = error.host or ", ".join(names)
+        waits = []
+        calmed = ledger.heard - {error.host}
+        # Each row once, in one order everywhere: two that are told 429 at once must not wait for
+        # each other.
+        for name in sorted({*names, *calmed}):
+            if name in calmed:
+                hosts.calm(tx, name)
+            if name in names:
+                waits.append(hosts.pause(tx, name, ledger.pace.throttle_pause_s, asked_s, why))
+    shown = error.host or ", ".join(sorted(names))
     log.warning("host paused", host=shown, seconds=round(max(waits), 1), why=why)
     return min(waits) if own else 0.0
 
