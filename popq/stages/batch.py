@@ -223,32 +223,43 @@ def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
     permits = Permits(catalogue, names, min(size, 100))
     stopped: Misconfigured | None = None
     broken: Exception | None = None
-    heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
+    back_in_s: float | None
     try:
-        with heart:
-            back_in_s = _process(stage, photos, permits, ledger, crew, heart)
+        back_in_s = _go_through(stage, photos, permits, ledger, crew)
     except LeaseLost:
         raise
-    except PutOff as error:
-        # Each of its photos begins again with a call of a host that is open.
-        back_in_s = max(error.wait_s, pace.retry_wait_s)
-    except OutOfPermits as error:
-        back_in_s = error.wait_s
-    except (Throttled, HostDown) as error:
-        back_in_s = _pause(stage, ledger, error)
-    except KeyRefused as error:
-        back_in_s = _disable_host(catalogue, error)
     except Misconfigured as error:
         back_in_s, stopped = 0.0, error
     except Exception as error:  # noqa: BLE001 - raised again below
-        # Whatever it is (a store that is down, say), this worker lives: the batch is handed back,
-        # so that no expiry is counted against photos that have done nothing.
+        # Whatever it is (a store that is down, a pause that cannot be written), this worker lives:
+        # what is finished is kept and the batch handed back, so that no expiry is counted against
+        # photos that have done nothing.
         back_in_s, broken = pace.retry_wait_s, error
     end(ledger, back_in_s)
     if stopped is not None:
         _stop_job(catalogue, lease.job, str(stopped))
     if broken is not None:
         raise broken
+
+
+def _go_through(
+    stage: Stage, photos: Sequence[WorkPhoto], permits: Permits, ledger: Ledger, crew: Crew
+) -> float | None:
+    """Process the photos, and do to hosts what their answers ask for; return as `_process` does."""
+    pace = ledger.pace
+    heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
+    try:
+        with heart:
+            return _process(stage, photos, permits, ledger, crew, heart)
+    except PutOff as error:
+        # Each of its photos begins again with a call of a host that is open.
+        return max(error.wait_s, pace.retry_wait_s)
+    except OutOfPermits as error:
+        return error.wait_s
+    except (Throttled, HostDown) as error:
+        return _pause(stage, ledger, error)
+    except KeyRefused as error:
+        return _disable_host(ledger.catalogue, error)
 
 
 def _process(
