@@ -163,14 +163,18 @@ def pause(tx: Tx, name: str, first_s: float, retry_after_s: float | None, why: s
 
     Each new pause is twice as long as the last, from `first_s` to half an hour, and at least what
     the server asked for, up to a day. Calls that were under way when the pause began do not
-    lengthen it.
+    lengthen it, unless the server asks them for more; and the next pause is none the longer.
     """
     query = select(Host.paused_until, Host.pause_s, db_now().label("now"))
     row = tx.execute(query.where(Host.name == name).with_for_update()).one()
-    if opens_at(row.paused_until, row.now) is not None:
-        return float(row.paused_until - row.now)
-    pause_s = min(max(first_s, row.pause_s * 2), LONGEST_PAUSE_S)
-    wait_s: float = max(pause_s, min(retry_after_s or 0.0, LONGEST_ASKED_S))
+    asked_s = min(retry_after_s or 0.0, LONGEST_ASKED_S)
+    opens = opens_at(row.paused_until, row.now)
+    if opens is not None and opens >= row.now + asked_s:
+        return float(opens - row.now)
+    pause_s, wait_s = row.pause_s, asked_s
+    if opens is None:
+        pause_s = min(max(first_s, row.pause_s * 2), LONGEST_PAUSE_S)
+        wait_s = max(pause_s, asked_s)
     values = {"pause_s": pause_s, "paused_until": row.now + wait_s, "paused_why": why}
     tx.execute(update(Host).where(Host.name == name).values(values))
     return wait_s

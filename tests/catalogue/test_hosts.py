@@ -150,9 +150,19 @@ def test_each_new_pause_is_twice_as_long_up_to_half_an_hour(key):
 def test_calls_that_were_under_way_do_not_lengthen_the_pause(key):
     pause(key, first_s=40.0)
     until = key.scalar("SELECT paused_until FROM hosts")
-    again = at_once(*[lambda: pause(key, first_s=40.0, retry_after_s=500.0)] * 4)
+    again = at_once(*[lambda: pause(key, first_s=40.0, retry_after_s=20.0)] * 4)
     assert all(wait_s <= 40.0 for wait_s in again)
     assert key.scalar("SELECT paused_until FROM hosts") == until
+
+
+def test_calls_that_were_under_way_lengthen_a_pause_to_what_the_server_asks_for(key):
+    pause(key, first_s=40.0)
+    assert pause(key, first_s=40.0, retry_after_s=500.0) == 500.0
+    assert 500.0 - SLACK_S < pause(key, first_s=40.0, retry_after_s=300.0) <= 500.0
+    assert 500.0 - SLACK_S < grant(key, 5).wait_s <= 500.0
+    assert pause(key, first_s=40.0, retry_after_s=math.inf) == 86_400.0
+    let_pass(key, 86_401.0)
+    assert pause(key, first_s=40.0) == 80.0  # twice the first
 
 
 def test_the_server_is_given_the_time_that_it_asked_for(key):
