@@ -218,9 +218,10 @@ def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
     with catalogue.read() as tx:
         photos = batches.work(tx, lease, pace.max_tries)
     names = list(stage.rates)
-    # A second's worth of calls at a time: few transactions, and little lost with a worker.
-    size = max(1, math.ceil(max(stage.rates.values(), default=3600.0) / 3600))
-    permits = Permits(catalogue, names, min(size, 100))
+    # A second's worth of calls at a time: few transactions, and little lost with a worker. No more
+    # than photos: what is left of a grant ends with the batch, and more calls are granted again.
+    size = math.ceil(max(stage.rates.values(), default=3600.0) / 3600)
+    permits = Permits(catalogue, names, max(1, min(size, 100, len(photos))))
     stopped: Misconfigured | None = None
     broken: Exception | None = None
     back_in_s: float | None

@@ -117,6 +117,16 @@ def test_images_that_are_refused_take_no_key_beyond_its_budget(tmp_path):
         assert home.sql("SELECT DISTINCT outcome FROM failures") == [("private",)]
 
 
+def test_a_small_batch_takes_no_more_calls_than_it_has_photos(tmp_path):
+    """Half a burst is fifty calls: forty batches of one photo find the host open, one by one."""
+    with house(tmp_path, small_world(40), flickr_calls_per_hour=36_000) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job, drain = cut(home, "resolve", 1), home.rooms.drain("resolve")
+        assert [drain.step(job) for _ in range(40)] == [True] * 40
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+        assert home.flickr.counters()["requests"]["api"] == 40
+
+
 def test_disabled_keys_are_taken_out_and_the_last_one_stops_the_stage(tmp_path):
     first, second, third = KEYS
     with with_keys(tmp_path, small_world(40)) as home:
