@@ -6,12 +6,12 @@
 There is at most one active job a stage (and a run, for scoring): see `enqueuing`.
 
 Locks are taken in this order, so no two transactions wait for each other: a batch's row, rows of
-photos, the row of its job, the row of the job downstream of it. What goes the other way waits for
-nobody: it passes over batches that are locked (`cancel`), or writes only closed ones. Closing
-shares the job's row, opening batches has it alone: so work that turns up while a batch closes is
-seen by one of the two. Two that close the last batches at once, or the last one of a downstream job
-and of its upstream, may each take the other's for open; then the next look of any worker at the job
-finds nothing open and ends it (`finish_if_over`).
+photos, the row of its job, the row of the job downstream of it, rows of hosts by name. What goes
+the other way waits for nobody: it passes over batches that are locked (`cancel`), or writes only
+closed ones. Closing shares the job's row, opening batches has it alone: so work that turns up while
+a batch closes is seen by one of the two. Two that close the last batches at once, or the last one
+of a downstream job and of its upstream, may each take the other's for open; then the next look of
+any worker at the job finds nothing open and ends it (`finish_if_over`).
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlalchemy import case, func, literal_column, or_, select
 
 from popq.catalogue.db import Tx, db_now
+from popq.catalogue.hosts import opens_at
 from popq.catalogue.models import Batch, Epoch, Failure, Host, Job, Photo, Run, Worker
 from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, PhotoState, RunState
 
@@ -218,17 +219,20 @@ def hosts(tx: Tx) -> list[dict[str, Any]]:
     """
     now = clock(tx)
     query = select(*Host.__table__.c).order_by(Host.name)
-    return [
-        {
-            "name": row.name,
-            "per_hour": row.per_hour,
-            "paused_s": max(0.0, row.paused_until - now),
-            "opens_at": moment(row.paused_until) if row.paused_until > now else None,
-            "paused_why": row.paused_why if row.paused_until > now else None,
-            "disabled_why": row.disabled_why,
-        }
-        for row in tx.execute(query)
-    ]
+    found = []
+    for row in tx.execute(query):
+        opens = opens_at(row.paused_until, now)
+        found.append(
+            {
+                "name": row.name,
+                "per_hour": row.per_hour,
+                "paused_s": 0.0 if opens is None else opens - now,
+                "opens_at": None if opens is None else moment(opens),
+                "paused_why": None if opens is None else row.paused_why,
+                "disabled_why": row.disabled_why,
+            }
+        )
+    return found
 
 
 def failures(tx: Tx) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def _reopen(tx: Tx, job: int, work: ColumnElement[bool], within: Span | None) ->
         count: Any = bindparam("b_found")
         # What was left and has no tries any more is still there.
         left = case((Batch.left > count, Batch.left), else_=count)
-        values = {"state": BatchState.READY, "due": db_now(), "left": 0, "expiries": 0}
+        values = {"state": BatchState.READY, "due": db_now(), "left": 0, "expiries": 0, "page": 1}
         again = update(Batch).where(Batch.id == bindparam("b_id"))
         tx.execute(again.values(**values, photos=Batch.moved + Batch.exited + left), gained)
     return [row["b_found"] for row in gained]

@@ -108,7 +108,7 @@ def register_hosts(catalogue: Catalogue, stage: Stage) -> None:
     rates = stage.rates | (stage.aside if isinstance(stage, AsksAside) else {})
     if rates:
         with catalogue.begin() as tx:
-            for name, per_hour in rates.items():
+            for name, per_hour in sorted(rates.items()):
                 hosts.register(tx, name, per_hour)
 
 
@@ -218,37 +218,49 @@ def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
     with catalogue.read() as tx:
         photos = batches.work(tx, lease, pace.max_tries)
     names = list(stage.rates)
-    # A second's worth of calls at a time: few transactions, and little lost with a worker.
-    size = max(1, math.ceil(max(stage.rates.values(), default=3600.0) / 3600))
-    permits = Permits(catalogue, names, min(size, 100))
+    # A second's worth of calls at a time: few transactions, and little lost with a worker. No more
+    # than photos: what is left of a grant ends with the batch, and more calls are granted again.
+    size = math.ceil(max(stage.rates.values(), default=3600.0) / 3600)
+    permits = Permits(catalogue, names, max(1, min(size, 100, len(photos))))
     stopped: Misconfigured | None = None
     broken: Exception | None = None
-    heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
+    back_in_s: float | None
     try:
-        with heart:
-            back_in_s = _process(stage, photos, permits, ledger, crew, heart)
+        back_in_s = _go_through(stage, photos, permits, ledger, crew)
     except LeaseLost:
         raise
-    except PutOff as error:
-        # Each of its photos begins again with a call of a host that is open.
-        back_in_s = max(error.wait_s, pace.retry_wait_s)
-    except OutOfPermits as error:
-        back_in_s = error.wait_s
-    except (Throttled, HostDown) as error:
-        back_in_s = _pause(stage, ledger, error)
-    except KeyRefused as error:
-        back_in_s = _disable_host(catalogue, error)
     except Misconfigured as error:
         back_in_s, stopped = 0.0, error
     except Exception as error:  # noqa: BLE001 - raised again below
-        # Whatever it is (a store that is down, say), this worker lives: the batch is handed back,
-        # so that no expiry is counted against photos that have done nothing.
+        # Whatever it is (a store that is down, a pause that cannot be written), this worker lives:
+        # what is finished is kept and the batch handed back, so that no expiry is counted against
+        # photos that have done nothing.
         back_in_s, broken = pace.retry_wait_s, error
     end(ledger, back_in_s)
     if stopped is not None:
         _stop_job(catalogue, lease.job, str(stopped))
     if broken is not None:
         raise broken
+
+
+def _go_through(
+    stage: Stage, photos: Sequence[WorkPhoto], permits: Permits, ledger: Ledger, crew: Crew
+) -> float | None:
+    """Process the photos, and do to hosts what their answers ask for; return as `_process` does."""
+    pace = ledger.pace
+    heart = Heartbeat(ledger.renew, lease_s=pace.lease_s, patience_s=LONGEST_PHOTO_S)
+    try:
+        with heart:
+            return _process(stage, photos, permits, ledger, crew, heart)
+    except PutOff as error:
+        # Each of its photos begins again with a call of a host that is open.
+        return max(error.wait_s, pace.retry_wait_s)
+    except OutOfPermits as error:
+        return error.wait_s
+    except (Throttled, HostDown) as error:
+        return _pause(stage, ledger, error)
+    except KeyRefused as error:
+        return _disable_host(ledger.catalogue, error)
 
 
 def _process(
@@ -316,15 +328,21 @@ def _pause(stage: Stage, ledger: Ledger, error: Throttled | HostDown) -> float:
     """
     aside = stage.aside if isinstance(stage, AsksAside) else {}
     own, why = error.host not in aside, str(error)
-    names = sorted(stage.rates if own else aside)
+    names = set(stage.rates if own else aside)
     if isinstance(error, HostDown) and own:
         ledger.excuse()
     asked_s = error.retry_after_s if isinstance(error, Throttled) else None
     with ledger.catalogue.begin() as tx:
-        ledger.calm(tx, but=error.host)
-        first_s = ledger.pace.throttle_pause_s
-        waits = [hosts.pause(tx, name, first_s, asked_s, why) for name in names]
-    shown = error.host or ", ".join(names)
+        waits = []
+        calmed = ledger.heard - {error.host}
+        # Each row once, in one order everywhere: two that are told 429 at once must not wait for
+        # each other.
+        for name in sorted({*names, *calmed}):
+            if name in calmed:
+                hosts.calm(tx, name)
+            if name in names:
+                waits.append(hosts.pause(tx, name, ledger.pace.throttle_pause_s, asked_s, why))
+    shown = error.host or ", ".join(sorted(names))
     log.warning("host paused", host=shown, seconds=round(max(waits), 1), why=why)
     return min(waits) if own else 0.0
 

@@ -57,7 +57,6 @@ class Ledger:
         self._since = time.monotonic()
         # Whoever ends the process settles from a thread of its own.
         self._lock = threading.RLock()
-        #: The hosts that answered since the last settle.
         self._answered: set[str] = set()
         self._clear()
 
@@ -72,13 +71,11 @@ class Ledger:
         with self._lock:
             self._answered.add(host)
 
-    def calm(self, tx: Tx, but: str | None = None) -> None:
-        """Forget earlier pauses of the hosts that answered, `but` for one."""
+    @property
+    def heard(self) -> set[str]:
+        """The hosts that answered since the last settle."""
         with self._lock:
-            answered = self._answered - {but}
-        # In one order everywhere, so that no two wait for each other.
-        for host in sorted(answered):
-            hosts.calm(tx, host)
+            return set(self._answered)
 
     def add(self, result: Result, tried: dict[str, int]) -> None:
         """Take up what came of a photo; `tried` are its failed tries before, by outcome."""
@@ -153,9 +150,11 @@ class Ledger:
             job = batches.settle(
                 tx, lease, moves, failures, tally, lease_s=lease_s, page=self.page, last=last
             )
-            self.calm(tx)
             if end is not None:
                 end(tx, job)
+            # Hosts last, and in one order everywhere, so that no two wait for each other.
+            for host in sorted(self._answered):
+                hosts.calm(tx, host)
         self.goes_on = job.state in CLAIMABLE_JOBS
         self.page = None
         self._since = now

@@ -72,7 +72,9 @@ class Resolve:
         def found_here(photo: WorkPhoto) -> Move:
             return self._move(photo, said[photo.id])
 
-        pages = walk(set(left), partial(self._page, permits, lease), lease.page, lease.got)
+        # Before the first page none found anything: a batch opened again begins anew.
+        got = lease.got if lease.page > 1 else 0
+        pages = walk(set(left), partial(self._page, permits, lease), lease.page, got)
         for infos, page in pages:
             found = [left.pop(info.flickr_id) for info in infos]
             said = {photo.id: info for photo, info in zip(found, infos, strict=True)}

@@ -10,7 +10,7 @@ from catalogue.scene import Scene, at_once
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from popq.catalogue import hosts
+from popq.catalogue import hosts, overview
 from popq.catalogue.db import Catalogue
 
 HOUR_S = 3600.0
@@ -150,9 +150,19 @@ def test_each_new_pause_is_twice_as_long_up_to_half_an_hour(key):
 def test_calls_that_were_under_way_do_not_lengthen_the_pause(key):
     pause(key, first_s=40.0)
     until = key.scalar("SELECT paused_until FROM hosts")
-    again = at_once(*[lambda: pause(key, first_s=40.0, retry_after_s=500.0)] * 4)
+    again = at_once(*[lambda: pause(key, first_s=40.0, retry_after_s=20.0)] * 4)
     assert all(wait_s <= 40.0 for wait_s in again)
     assert key.scalar("SELECT paused_until FROM hosts") == until
+
+
+def test_calls_that_were_under_way_lengthen_a_pause_to_what_the_server_asks_for(key):
+    pause(key, first_s=40.0)
+    assert pause(key, first_s=40.0, retry_after_s=500.0) == 500.0
+    assert 500.0 - SLACK_S < pause(key, first_s=40.0, retry_after_s=300.0) <= 500.0
+    assert 500.0 - SLACK_S < grant(key, 5).wait_s <= 500.0
+    assert pause(key, first_s=40.0, retry_after_s=math.inf) == 86_400.0
+    let_pass(key, 86_401.0)
+    assert pause(key, first_s=40.0) == 80.0  # twice the first
 
 
 def test_the_server_is_given_the_time_that_it_asked_for(key):
@@ -164,6 +174,42 @@ def test_a_server_that_asks_for_ages_is_asked_again_after_a_day(key, asked_s):
     assert pause(key, first_s=10.0, retry_after_s=asked_s) == 86_400.0
     let_pass(key, 86_401.0)
     assert is_open(key)
+
+
+def test_a_clock_that_was_ahead_leaves_no_rest_behind(key):
+    days_ahead_s = 30 * 86_400.0
+    pause(key, first_s=40.0)
+    let_pass(key, -days_ahead_s)
+    assert is_open(key)
+    with key.catalogue.read() as tx:
+        (shown,) = overview.hosts(tx)
+    assert (shown["paused_s"], shown["opens_at"], shown["paused_why"]) == (0.0, None, None)
+    assert grant(key, 5).permits == 5
+    let_pass(key, -days_ahead_s)
+    assert is_open(key)
+    assert grant(key, 5).permits == 5
+    assert 5 <= grant(key, 100).permits <= 5 + SLACK_S
+    assert not is_open(key)  # now it has a debt, of its own time
+    with key.catalogue.begin() as tx:
+        hosts.calm(tx, "flickr:1")
+    assert pause(key, first_s=40.0) == 40.0
+    assert 40.0 - SLACK_S < grant(key, 5).wait_s <= 40.0
+
+
+@pytest.mark.parametrize("per_hour", [1.0, 60.0, 3600.0])
+def test_no_debt_that_can_be_is_taken_for_a_wrong_clocks(scene, per_hour):
+    with scene.catalogue.begin() as tx:
+        hosts.register(tx, "flickr:1", per_hour)
+    for _ in range(grant(scene, 100).permits):  # all other sizes of each photo, say
+        with scene.catalogue.begin() as tx:
+            assert all(hosts.owe(tx, "flickr:1") for _ in range(6))
+    assert not is_open(scene)
+    wait_s = grant(scene, 1).wait_s
+    assert wait_s >= 60.0 - SLACK_S
+    let_pass(scene, wait_s - SLACK_S)
+    assert not is_open(scene)
+    let_pass(scene, SLACK_S)
+    assert is_open(scene)
 
 
 def test_a_host_that_answers_again_starts_with_a_short_pause(key):

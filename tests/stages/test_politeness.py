@@ -117,6 +117,16 @@ def test_images_that_are_refused_take_no_key_beyond_its_budget(tmp_path):
         assert home.sql("SELECT DISTINCT outcome FROM failures") == [("private",)]
 
 
+def test_a_small_batch_takes_no_more_calls_than_it_has_photos(tmp_path):
+    """Half a burst is fifty calls: forty batches of one photo find the host open, one by one."""
+    with house(tmp_path, small_world(40), flickr_calls_per_hour=36_000) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job, drain = cut(home, "resolve", 1), home.rooms.drain("resolve")
+        assert [drain.step(job) for _ in range(40)] == [True] * 40
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+        assert home.flickr.counters()["requests"]["api"] == 40
+
+
 def test_disabled_keys_are_taken_out_and_the_last_one_stops_the_stage(tmp_path):
     first, second, third = KEYS
     with with_keys(tmp_path, small_world(40)) as home:
@@ -155,6 +165,24 @@ def test_a_429_pauses_all_keys_for_all_workers_ever_longer(tmp_path):
         assert home.sql("SELECT DISTINCT state FROM photos") == [("listed",)]
 
 
+@pytest.mark.parametrize(
+    ("column", "fault"), [("paused_until", Fault.RATE_LIMITED), ("disabled_why", Fault.KEY_EXPIRED)]
+)
+def test_what_was_answered_is_kept_when_a_pause_cannot_be_written(tmp_path, column, fault):
+    """A database that writes nothing of a host costs no photo its answer, nor its batch a life."""
+    refused = Faults([Rule(faults=(fault,), from_call=21)])
+    with house(tmp_path, small_world(25), refused) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        with home.rooms.catalogue.begin() as tx:
+            fails = "BEGIN SELECT RAISE(ABORT, 'no room for it'); END"
+            tx.exec_driver_sql(f"CREATE TRIGGER no BEFORE UPDATE OF {column} ON hosts {fails}")
+        job = home.rooms.enqueue("resolve", by="test").job
+        with pytest.raises(Exception, match="no room for it"):
+            home.rooms.drain("resolve").step(job)
+        assert home.sql("SELECT state, expiries, moved FROM batches") == [("ready", 0, 20)]
+        assert home.sql("SELECT count(*) FROM photos WHERE state = 'resolved'") == [(20,)]
+
+
 def test_a_key_that_is_throttled_alone_rests_ever_longer_and_the_others_work(tmp_path):
     """What they are answered says nothing of that key; it does say that theirs is a short rest."""
     throttled, secret = next(iter(KEYS.items()))
@@ -173,7 +201,7 @@ def test_a_key_that_is_throttled_alone_rests_ever_longer_and_the_others_work(tmp
             others += home.sql(f"SELECT max(pause_s) FROM hosts WHERE name <> '{name}'")
             home.let_pass()
             with home.rooms.catalogue.begin() as tx:  # its budget is used up for now
-                tx.exec_driver_sql(f"UPDATE hosts SET tat = tat + 1e5 WHERE name = '{name}'")
+                tx.exec_driver_sql(f"UPDATE hosts SET tat = tat + 1000 WHERE name = '{name}'")
             assert drain.step(job)
             with home.rooms.catalogue.begin() as tx:
                 tx.exec_driver_sql(f"UPDATE hosts SET tat = 0 WHERE name = '{name}'")

@@ -98,6 +98,22 @@ def test_a_few_calls_at_a_time_ask_for_no_page_twice(tmp_path, one_by_one):
         assert calls(home) == {PAGES: OWNERS, INFOS: hidden(world())}
 
 
+def test_an_owners_photos_that_come_back_are_found_by_pages_again(tmp_path):
+    with house(tmp_path, small_world(60, owners=2), io_threads=1) as home:
+        api.import_list(home.rooms, home.list_files(tmp_path))
+        job, drain = home.rooms.enqueue("resolve", by="test").job, home.rooms.drain("resolve")
+        assert drain.step(job)
+        assert home.sql("SELECT count(*) FROM batches WHERE state = 'done'") == [(1,)]
+        done = "(SELECT owner FROM batches WHERE state = 'done')"
+        with home.rooms.catalogue.begin() as tx:  # as `recheck` does, while the job goes on
+            tx.exec_driver_sql(f"UPDATE photos SET state = 'listed' WHERE owner = {done}")
+        assert home.rooms.enqueue("resolve", by="test").photos == 30
+        while drain.step(job):
+            pass
+        assert home.sql("SELECT DISTINCT state FROM photos") == [("resolved",)]
+        assert calls(home) == {PAGES: 3, INFOS: 0}
+
+
 def test_what_streams_is_downloaded_however_far_an_owners_photos_lie_apart(tmp_path):
     with house(tmp_path, small_world(24, owners=3)) as home:
         api.import_list(home.rooms, home.list_files(tmp_path))
