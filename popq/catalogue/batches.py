@@ -177,7 +177,9 @@ def _mine(stage: str, *, keyed: bool) -> ColumnElement[bool]:
 @lru_cache(maxsize=64)
 def load(
     stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], *, keyed: bool
-) -> Select[Any]:
+) -> Select[
+    int, int | None, str, str | None, str | None, str | None, str | None, str | None, str | None
+]:
     """Return the statement that loads the work of :b_lo to :b_hi; a test reads its plan."""
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
     more = (Photo.secret, Photo.image_url, Photo.file_key, Photo.sha256)
