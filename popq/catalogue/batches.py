@@ -44,7 +44,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from popq.catalogue import driver, enqueuing, jobs, owners, ranges, steps
+from popq.catalogue import driver, enqueuing, jobs, owners, ranges, scores, steps
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.models import Batch, Failure, Job, Photo, PhotoMoments
 from popq.catalogue.states import ACTIVE_JOBS, BatchState, PhotoState
@@ -85,7 +85,10 @@ class Lease:
 
 
 class WorkPhoto(NamedTuple):
-    """What a stage needs to know of a photo; `tries` are its failed ones in this job."""
+    """What a stage needs to know of a photo; `tries` are its failed ones in this job.
+
+    `sha256` is of the bytes that it is stored with, or was last before its file was lost.
+    """
 
     # A tuple, as is `Move`: hundreds are made for each batch, at a third of a dataclass's cost.
 
@@ -97,6 +100,7 @@ class WorkPhoto(NamedTuple):
     secret: str | None
     image_url: str | None
     file_key: str | None
+    sha256: str | None
     tries: dict[str, int]
 
 
@@ -104,6 +108,7 @@ class Move(NamedTuple):
     """A photo's step to `state`, with the columns to write; `moments` are its exact sums.
 
     `note` is kept in `failures` beside the move: what the host said of a photo that left.
+    `other_bytes` says that the photo was stored before with others, whose scores are void.
     """
 
     photo: int
@@ -112,6 +117,7 @@ class Move(NamedTuple):
     values: Mapping[str, Any] = MappingProxyType({})
     moments: dict[str, int] | None = None
     note: Failed | None = None
+    other_bytes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +177,12 @@ def _mine(stage: str, *, keyed: bool) -> ColumnElement[bool]:
 @lru_cache(maxsize=64)
 def load(
     stage: str, run_id: int | None, only: tuple[tuple[str, Any], ...], *, keyed: bool
-) -> Select[int, int | None, str, str | None, str | None, str | None, str | None, str | None]:
+) -> Select[
+    int, int | None, str, str | None, str | None, str | None, str | None, str | None, str | None
+]:
     """Return the statement that loads the work of :b_lo to :b_hi; a test reads its plan."""
     columns = (Photo.id, Photo.flickr_id, Photo.page_url, Photo.owner, Photo.server)
-    more = (Photo.secret, Photo.image_url, Photo.file_key)
+    more = (Photo.secret, Photo.image_url, Photo.file_key, Photo.sha256)
     work = work_of(stage, run_id, dict(only)) & _mine(stage, keyed=keyed)
     return select(*columns, *more).where(_IN_RANGE, work).order_by(Photo.id)
 
@@ -323,6 +331,9 @@ def _move(tx: Tx, stage: str, moves: Sequence[Move], *, held: bool) -> set[int]:
         again = [row["photo_id"] for row in moments]
         tx.execute(delete(PhotoMoments).where(PhotoMoments.photo_id.in_(again)))
         tx.execute(insert(PhotoMoments), moments)
+    other = [move.photo for move in moves if move.other_bytes and move.photo in moved]
+    if other:  # seldom: a photo that is stored for the first time asks for no statement
+        scores.drop(tx, other)
     return moved
 
 

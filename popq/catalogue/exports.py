@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Member, Photo, Run, Score
@@ -30,14 +30,15 @@ def scores(
 ) -> Iterator[list[tuple[tuple[Any, ...], list[float]]]]:
     """Yield (`SCORE_COLUMNS`, probabilities) of each photo that the run has scored, by photo id.
 
-    Tier and split are those of the run's data set, None for a photo outside of it; `split` takes
-    only that split. The probabilities are empty where the run gives none.
+    Label, tier and split are those of the run's data set, in which the run was judged; a photo
+    outside of it has its label of today, and neither tier nor split. `split` takes only that split.
+    The probabilities are empty where the run gives none.
     """
     member = (Member.photo_id == Score.photo_id) & (Member.dataset_id == Run.dataset_id)
     query: Select[Any] = (
         select(Photo.id, Photo.flickr_id, Photo.source_key, Photo.page_url, Photo.owner)
-        .add_columns(Photo.label, Member.tier, Member.split, Score.run_id, Score.score, Score.tier)
-        .add_columns(Score.probabilities)
+        .add_columns(func.coalesce(Member.label, Photo.label), Member.tier, Member.split)
+        .add_columns(Score.run_id, Score.score, Score.tier, Score.probabilities)
         .select_from(Score)
         .join(Photo, Photo.id == Score.photo_id)
         .join(Run, Run.id == Score.run_id)
@@ -51,17 +52,22 @@ def scores(
 def members(
     tx: Tx, dataset: int, split: str | None = None
 ) -> Iterator[list[tuple[tuple[Any, ...], str]]]:
-    """Yield (`MEMBER_COLUMNS`, file key) of each photo of a data set, by photo id."""
+    """Yield (`MEMBER_COLUMNS`, file key) of each photo of a data set, by photo id.
+
+    `sha256` is of the file that the set was frozen with, as the key is: the photo may have been
+    stored with other bytes since.
+    """
     query: Select[Any] = (
         select(Photo.id, Photo.flickr_id, Photo.source_key, Photo.page_url, Photo.image_url)
         .add_columns(Photo.owner, Photo.licence, Member.label, Member.tier, Member.split)
-        .add_columns(Photo.sha256, Member.file_key)
+        .add_columns(Member.file_key)
         .select_from(Member)
         .join(Photo, Photo.id == Member.photo_id)
         .where(Member.dataset_id == dataset, *_of_split(split))
     )
     for rows in _stretches(tx, query, Member.photo_id):
-        yield [(tuple(row[:-1]), row[-1]) for row in rows]
+        # A key is named by the sha256 of its bytes.
+        yield [((*row[:-1], PurePosixPath(row[-1]).stem), row[-1]) for row in rows]
 
 
 def post_id(flickr_id: int | None, source_key: str | None) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select, update
 from sqlalchemy.sql.elements import ColumnElement
 
+from popq.catalogue import scores
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Member, Photo
 from popq.catalogue.states import PhotoState
@@ -78,9 +79,10 @@ def lost(tx: Tx, photos: Sequence[int]) -> int:
     """Move stored photos whose files are gone back to `resolved`; return how many.
 
     Their sums stay until the next download writes others: data sets that were frozen with these
-    photos need them. A photo whose image URL nobody knows stays where it is.
+    photos need them. Their scores and sha256 stay too: if the same bytes come again, the scores are
+    still true. A photo whose image URL nobody knows stays where it is.
     """
-    return sum(_back(tx, Photo.id.in_(part)) for part in _parts(photos))
+    return sum(len(_back(tx, Photo.id.in_(part))) for part in _parts(photos))
 
 
 def has_photos(tx: Tx, sha256: str) -> bool:
@@ -90,22 +92,29 @@ def has_photos(tx: Tx, sha256: str) -> bool:
 
 
 def no_photos(tx: Tx, sha256: str) -> int:
-    """Move photos that were stored with these bytes back to `resolved`; return how many."""
-    return _back(tx, _of_flickr(sha256))
+    """Move photos that were stored with these bytes back to `resolved`; return how many.
+
+    The bytes are no photo of theirs: what runs said of them goes at once.
+    """
+    ids = _back(tx, _of_flickr(sha256), sha256=None)
+    for part in _parts(ids):
+        scores.drop(tx, part)
+    return len(ids)
 
 
 def _of_flickr(sha256: str) -> ColumnElement[bool]:
     return (Photo.sha256 == sha256) & Photo.flickr_id.is_not(None)
 
 
-def _back(tx: Tx, which: ColumnElement[bool]) -> int:
+def _back(tx: Tx, which: ColumnElement[bool], **more: Any) -> list[int]:
+    """Move stored photos back, writing `more` columns beside; return their ids."""
     query = select(Photo.id).where(which, _MAY_GO_BACK).order_by(Photo.id)
     ids = list(tx.execute(query.with_for_update(key_share=True)).scalars())
-    nothing = ("file_key", "sha256", "phash", "bytes", "width", "height", "format", "stored_at")
-    values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing)}
+    nothing = ("file_key", "phash", "bytes", "width", "height", "format", "stored_at")
+    values = {"state": PhotoState.RESOLVED, **dict.fromkeys(nothing), **more}
     for part in _parts(ids):
         tx.execute(update(Photo).where(Photo.id.in_(part), _STORED).values(values))
-    return len(ids)
+    return ids
 
 
 def _parts(items: Sequence[T], size: int = _PART) -> Iterator[Sequence[T]]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, insert, select, union_all
 
+from popq.catalogue import runs
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Dataset, Member, Photo, Tombstone
 
@@ -51,9 +52,11 @@ def look_up(tx: Tx, *, photo: str | None = None, owner: str | None = None) -> Do
 def bury(tx: Tx, photos: Sequence[int], reason: str) -> Doomed:
     """Delete the photos with their moments, scores, failures and memberships; leave tombstones.
 
+    Runs that were interrupted while they learnt from one of the photos fail; see `runs`.
     Returns what was taken as of now: the files of `keys` are the caller's to delete.
     """
     taken = _all_of(tx, photos, lock=True)
+    shrunk: set[int] = set()
     for ids in _chunks(taken.photos):
         gone = select(Photo.flickr_id, Photo.source_key).where(Photo.id.in_(ids))
         rows = [
@@ -61,7 +64,12 @@ def bury(tx: Tx, photos: Sequence[int], reason: str) -> Doomed:
             for row in tx.execute(gone)
         ]
         tx.execute(insert(Tombstone), rows)
+        # No run sees the test split before it is done.
+        learnt = select(Member.dataset_id).where(Member.photo_id.in_(ids), Member.split != "test")
+        shrunk.update(tx.execute(learnt.distinct()).scalars())
         tx.execute(delete(Photo).where(Photo.id.in_(ids)))
+    if shrunk:
+        runs.fail_shrunk(tx, sorted(shrunk))
     return taken
 
 

@@ -8,7 +8,8 @@
 A run is leased like a batch: a term fences the results, the database's clock times the lease, and
 the trainer renews it only while it makes progress. A run that waits is stopped at once; of one at
 work it is asked, and its trainer sees it when it next tells how far it is. `stopped` is what a
-person can mend: asked for again, the run goes on from its checkpoint.
+person can mend: asked for again, the run goes on from its checkpoint. A purge of photos that it
+learns from fails it instead, since its checkpoint is of them; see `fail_shrunk`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,11 @@ MAX_EXPIRIES: Final = 5
 
 #: What a stopped run says of itself.
 GOES_ON: Final = "stopped; train it again and it goes on"
+#: What a run says of itself whose photos were purged before it was done.
+SHRUNK: Final = (
+    "photos that it learnt from were purged, so it cannot go on; train again with the same options"
+    " and a new run begins"
+)
 
 
 def create(
@@ -174,6 +180,18 @@ def fail(tx: Tx, run: int, term: int, message: str) -> None:
 def stop(tx: Tx, run: int, term: int, message: str = GOES_ON) -> None:
     """End the run as stopped by a person, or by what a person must mend (`message`)."""
     _end(tx, run, term, RunState.STOPPED, {"message": message})
+
+
+def fail_shrunk(tx: Tx, datasets: Sequence[int]) -> None:
+    """End the runs of these data sets that have begun and wait: photos they learn from left.
+
+    Their checkpoints are of a larger data set, so they could never go on, and would be taken for
+    the same run whenever it is asked for. One at work has all it needs, and is let go on; if it
+    stops on the way, its checkpoint is refused when it is taken up. One that has not begun can.
+    """
+    waits = Run.state.in_((RunState.STOPPED, RunState.QUEUED)) & (Run.term > 0)
+    ended = {"state": RunState.FAILED, "finished_at": func.now(), "message": SHRUNK}
+    tx.execute(update(Run).where(Run.dataset_id.in_(datasets), waits).values(ended))
 
 
 def hand_back(tx: Tx, run: int, term: int, message: str | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Score
@@ -95,6 +95,11 @@ def _record_many(tx: Tx, run: int, scored: Sequence[Scored], whence: Origin, con
     )
     given: dict[str, Any] = {"run": run, "job": whence.job, "code": whence.code, "rows": rows}
     return int(tx.execute(text(many), given).rowcount)
+
+
+def drop(tx: Tx, photos: Sequence[int]) -> None:
+    """Delete what all runs said of photos whose bytes are others now: it was of another picture."""
+    tx.execute(delete(Score).where(Score.photo_id.in_(photos)))
 
 
 def count(tx: Tx, run: int) -> int:

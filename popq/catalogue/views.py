@@ -7,6 +7,7 @@ from typing import Final
 #: Name to SELECT, in order of creation. A change here needs a migration; a test compares.
 #: `scored_photos` has a run and a data set for every score; they are joined from the left all the
 #: same, since SQLite with statistics would begin with them and then sort all scores of a run.
+#: Its label is the data set's, from which tier and judgement are, and today's for other photos.
 VIEWS: Final[dict[str, str]] = {
     "photo_status": """
 SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.state, p.reason,
@@ -16,7 +17,8 @@ LEFT JOIN members m
   ON m.photo_id = p.id AND m.dataset_id = (SELECT max(id) FROM datasets)
 """,
     "scored_photos": """
-SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.state,
+SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner,
+       coalesce(m.label, p.label) AS label, p.state,
        m.tier, m.split, s.run_id, s.score, s.tier AS predicted_tier, s.probabilities, s.scored_at,
        p.source_key, d.name AS dataset, r.weights_sha256, s.job_id, s.code
 FROM scores s

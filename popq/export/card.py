@@ -13,6 +13,7 @@ from typing import Any, Final
 import popq
 from popq.catalogue import datasets, migrate, provenance, queries, summaries
 from popq.catalogue.db import Catalogue
+from popq.errors import BadInput
 from popq.export.whole import whole_file
 from popq.flickr.licences import licence_name
 from popq.stages import dataset as dataset_stage
@@ -42,7 +43,7 @@ def save(catalogue: Catalogue, name: str, target: Path) -> int:
 
 
 def make(catalogue: Catalogue, name: str) -> str:
-    """Return the card of a data set; raises `BadInput` for an unknown one.
+    """Return the card of a data set; raises `BadInput` for one that is unknown or empty by now.
 
     The same catalogue gives the same card.
     """
@@ -51,6 +52,9 @@ def make(catalogue: Catalogue, name: str) -> str:
     with catalogue.read() as tx:
         row = datasets.get(tx, name)
         extent = provenance.extent(tx, row.id)
+        if not extent.photos:
+            message = f"All photos of the data set {name!r} were purged, so no card can tell of it"
+            raise BadInput(f"{message}; `popq dataset create` makes a new one of what is stored.")
         licences = provenance.licences(tx, row.id)
         states, exits = queries.photos_by_state(tx), summaries.exits(tx)
     parts = [

@@ -18,6 +18,10 @@ from popq.learn.training import Training
 OPTIMIZER_PREFIX, MEAN_PREFIX, SUMS = "optimizer.", "mean.", "middle.sums"
 
 
+class OtherData(BadInput):
+    """A checkpoint is of the very configuration that is asked for, but of other data."""
+
+
 @dataclass(frozen=True)
 class EpochReport:
     """One whole epoch. Training figures are those of the augmented photos while learning.
@@ -105,7 +109,8 @@ def save(
 def find(folder: Path, config: Config, data: Data) -> Saved | None:
     """Return the run's `last` checkpoint, None if there is none.
 
-    Raises `BadInput` for one that is broken, or of another configuration or other data.
+    Raises `BadInput` for one that is broken or of another configuration, and of that `OtherData`
+    when only the data differ.
     """
     path = checkpoint.path_of(folder, "last")
     if not path.exists():
@@ -116,7 +121,8 @@ def find(folder: Path, config: Config, data: Data) -> Saved | None:
     before = facts | Config().to_json() | facts.get("config", {})
     now = now | now.pop("config")
     if odd := [what for what in now if before.get(what) != now[what]]:
-        raise BadInput(
+        kind = BadInput if config.to_json().keys() & odd else OtherData
+        raise kind(
             f"The checkpoint {path} is of another run: "
             + "; ".join(f"its {what} is {before.get(what)}, now {now[what]}" for what in odd)
             + ". Start a new run, or give it what it was started with."

@@ -261,7 +261,9 @@ class Download:
             "height": picture.height,
             "format": picture.format,
         }
-        return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
+        other = photo.sha256 not in (None, fetched.sha256)
+        sums = _columns(moments)
+        return Move(photo.id, PhotoState.STORED, values=values, moments=sums, other_bytes=other)
 
     def _fetch_elsewhere(
         self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend

@@ -132,7 +132,8 @@ class Score:
             # It was whole when it was stored: our file has rotted, not the photo.
             self._store.delete(str(photo.file_key))
         # The image can be fetched again: the next download job takes the photo up.
-        lost = {"file_key": None, "sha256": None}
+        # Its sha256 stays, as in `files.lost`: other runs' scores hold if the same bytes come.
+        lost = {"file_key": None}
         return Move(photo.id, PhotoState.RESOLVED, values=lost, note=failed)
 
     def _is_whole(self, photo: WorkPhoto) -> bool:

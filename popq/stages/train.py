@@ -35,7 +35,7 @@ from popq.learn.data import Data, Labels, Pairs, check_spread
 from popq.learn.model import pick_device, to_score
 from popq.learn.objectives import Reading
 from popq.learn.predict import load, predict
-from popq.learn.resume import EpochReport
+from popq.learn.resume import EpochReport, OtherData
 from popq.learn.ticker import Halt, Progress
 from popq.stages import judge as judging
 from popq.stages import provenance
@@ -195,6 +195,11 @@ def _work(
         with contextlib.suppress(ServiceDown, LeaseLost), catalogue.begin() as tx:
             runs.hand_back(tx, run, term, str(error))
         raise
+    except OtherData as error:
+        # Data sets are frozen but for purges: one came while the run was in somebody's hands.
+        with catalogue.begin() as tx:
+            runs.fail(tx, run, term, runs.SHRUNK)
+        raise BadInput(f"Run {run} failed: {runs.SHRUNK}.") from error
     except Exception as error:
         # A full disk, weights out of reach: once that is mended it goes on where it was. The same
         # numbers diverge again. What nobody foresaw fails: a run is never left "running".

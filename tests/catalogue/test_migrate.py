@@ -23,7 +23,7 @@ from popq.catalogue.version import migrations_folder, refuse_strangers
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0010"
+HEAD = "0011"
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_upgrade_does_not_wait_for_ever_for_another(postgres):
 
 @pytest.fixture
 def older():
-    """A catalogue on PostgreSQL as the last version of popq but one left it."""
+    """A catalogue on PostgreSQL as a version of popq before scores had two indexes left it."""
     with postgres_url() as url, closing(Catalogue(url)) as catalogue:
         upgrade_to(catalogue, "0009")
         yield catalogue

@@ -44,6 +44,16 @@ def test_views_tell_of_states_tiers_scores_and_throughput(scene):
     assert reasons == [("gone", "private", 1)]
 
 
+def test_a_score_stands_beside_the_label_that_its_tier_was_cut_from(scene):
+    inside, outside = scene.photos(2, "stored")
+    run = scene.run(scene.dataset("d1", [(inside, 1.0, 2, "val", "a.jpg")]), done=True)
+    with scene.catalogue.begin() as tx:
+        scores.record(tx, run, [Scored(photo, 0.5, 1, None) for photo in (inside, outside)])
+    scene.do("UPDATE photos SET label = 16.0")
+    shown = scene.rows("SELECT id, label, tier FROM scored_photos ORDER BY id")
+    assert shown == [(inside, 1.0, 2), (outside, 16.0, None)]
+
+
 def test_throughput_sums_the_batches_of_each_job(scene):
     photos = scene.photos(4, "resolved")
     job = scene.enqueue("download", size=2).job

@@ -7,7 +7,7 @@ import yaml
 from houses import house, quiet, small_world
 
 from popq import api
-from popq.catalogue import provenance
+from popq.catalogue import provenance, purge
 from popq.errors import BadInput
 from popq.export import card
 from popq.flickr.fake.world import Fate
@@ -65,3 +65,12 @@ def test_it_is_written_whole_and_the_same_each_time(home, tmp_path):
         card.save(home.rooms.catalogue, NAME, tmp_path / "no" / "where.md")
     with pytest.raises(BadInput, match="nowhere"):
         card.make(home.rooms.catalogue, "nowhere")
+
+
+def test_a_set_whose_photos_are_all_purged_has_none(scene):
+    ids = scene.photos(3, "stored")
+    scene.dataset("d1", [(photo, 1.0, 1, "train", f"{photo}.jpg") for photo in ids])
+    with scene.catalogue.begin() as tx:
+        purge.bury(tx, ids, "asked for")
+    with pytest.raises(BadInput, match=r"All photos of the data set 'd1' were purged.*create"):
+        card.make(scene.catalogue, "d1")

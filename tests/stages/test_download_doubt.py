@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from catalogue.scene import Scene
 from houses import house, jpeg, quiet, small_world
 
 from popq import api
+from popq.catalogue import scores
 from popq.catalogue.batches import Move, WorkPhoto
+from popq.catalogue.scores import Scored
 from popq.errors import Misconfigured
 from popq.flickr.fake.world import Fate
 from popq.images.doubt import OWNERS, REFUSALS
@@ -128,6 +131,22 @@ def test_the_same_bytes_for_many_owners_are_no_photos(tmp_path):
         assert download(home).moved == same
 
 
+def test_what_was_said_of_a_stand_in_is_taken_back_with_it(tmp_path):
+    same = 2 * OWNERS
+    world = same_picture(small_world(same, owners=same), same)
+    with house(tmp_path, world, max_tries=2) as home:
+        resolved(home, tmp_path)
+        first = OWNERS - 1
+        assert api.work(home.rooms, "download", limit=first, on_progress=quiet).moved == first
+        run = Scene(home.rooms.catalogue).run(done=True)
+        with home.rooms.catalogue.begin() as tx:
+            said = [Scored(photo, 0.5, 1, None) for photo in range(1, same + 1)]
+            assert scores.record(tx, run, said) == first
+        download(home)
+        assert home.sql("SELECT state, count(*) FROM photos GROUP BY state") == [("resolved", same)]
+        assert home.sql("SELECT count(*) FROM scores") == [(0,)]
+
+
 class Free:
     """Permits without end, which need no catalogue."""
 
@@ -140,7 +159,9 @@ def test_a_stand_in_of_which_nothing_was_stored_waits_for_no_writer(tmp_path):
     with house(tmp_path, same_picture(small_world(same, owners=same), same)) as home:
         resolved(home, tmp_path)
         columns = "id, flickr_id, page_url, owner, server, secret, image_url"
-        photos = [WorkPhoto(*row, None, {}) for row in home.sql(f"SELECT {columns} FROM photos")]
+        photos = [
+            WorkPhoto(*row, None, None, {}) for row in home.sql(f"SELECT {columns} FROM photos")
+        ]
         stage = home.rooms.drain("download").stage("download", None)
         with home.rooms.catalogue.begin():  # the one writer of SQLite
             results = list(stage.process(photos, Free()))

@@ -73,3 +73,18 @@ def test_a_lost_photo_that_comes_as_other_bytes_is_never_slipped_into_a_pack(hom
         train(home, seed=3)
     api.make_dataset(home.rooms, Spec("anew", val=0.3))
     assert train(home, seed=3, dataset="anew")["state"] == "done"
+
+
+def test_photos_that_ranks_leave_over_are_not_called_new(home):
+    relabel(home, 1, None)
+    spec = Spec("ranked", val=0.3, fit="rank", tiers=4)
+    first = api.make_dataset(home.rooms, spec)
+    assert first["count"] == 20
+    assert api.make_dataset(home.rooms, spec)["warnings"] == first["warnings"]
+    relabel(home, 1, 5.0)  # enough for one more in each tier
+    assert "4 stored photos are not in it" in api.make_dataset(home.rooms, spec)["warnings"][-1]
+
+
+def relabel(home, photo, label):
+    with home.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql("UPDATE photos SET label = ? WHERE id = ?", (label, photo))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from houses import FIRST_ID, house, jpeg, quiet, small_world, stored_house
 
 from popq import api
 from popq.errors import BadInput
 from popq.stages import purge
+from popq.stages.dataset import Spec
+from popq.stages.train import Stopped
 
 TRAIN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 1}
 
@@ -39,6 +43,68 @@ def test_files_and_packs_go_and_a_later_run_does_without(home):
     assert list(packs.iterdir()) == []
     assert home.sql("SELECT count(*) FROM members") == [(36,)]
     run = api.new_run(home.rooms, "main", "default", TRAIN | {"seed": 1})
+    assert api.train(home.rooms, run, on_progress=quiet)["state"] == "done"
+
+
+def asked(home, **options):
+    return api.new_run(home.rooms, "main", "default", TRAIN | options)
+
+
+def state(home, run):
+    row = api.show_run(home.rooms, run)
+    return row["state"], row["message"]
+
+
+def at_the_first_epoch(*steps):
+    """Return progress that takes these steps once, when the first epoch is at work."""
+    left = list(steps)
+
+    def on_progress(phase, done, total):
+        while phase == "epoch 1" and left:
+            left.pop(0)()
+
+    return on_progress
+
+
+def test_a_run_that_was_interrupted_before_a_purge_is_begun_anew(home):
+    first, waits, stop = asked(home), asked(home, seed=1), threading.Event()
+    with pytest.raises(Stopped):
+        api.train(home.rooms, first, on_progress=at_the_first_epoch(stop.set), stop=stop)
+    take_out(home, owner="10000003@N00")
+    ended, why = state(home, first)
+    assert ended == "failed"
+    assert "purged" in why
+    assert state(home, waits) == ("queued", None)  # it has not begun
+    again = asked(home)
+    assert again > waits
+    for run in (again, waits):
+        assert api.train(home.rooms, run, on_progress=quiet)["state"] == "done"
+
+
+def test_a_run_at_work_is_let_go_on_but_not_taken_up_when_it_is_interrupted(home):
+    first, second, stop = asked(home), asked(home, seed=1), threading.Event()
+    purge_one = lambda: take_out(home, owner="10000003@N00")  # noqa: E731
+    told = api.train(home.rooms, first, on_progress=at_the_first_epoch(purge_one))
+    assert told["state"] == "done"
+    another = lambda: take_out(home, owner="10000004@N00")  # noqa: E731
+    progress = at_the_first_epoch(another, stop.set)
+    with pytest.raises(Stopped):
+        api.train(home.rooms, second, on_progress=progress, stop=stop)
+    assert asked(home, seed=1) == second
+    with pytest.raises(BadInput, match=f"Run {second} failed: photos .* were purged"):
+        api.train(home.rooms, second, on_progress=quiet)
+    assert state(home, second)[0] == "failed"
+    assert asked(home, seed=1) > second
+
+
+def test_a_run_goes_on_after_a_purge_of_photos_that_it_does_not_learn_from(home):
+    api.make_dataset(home.rooms, Spec("three", val=0.2, test=0.3))
+    run, stop = api.new_run(home.rooms, "three", "default", TRAIN), threading.Event()
+    with pytest.raises(Stopped):
+        api.train(home.rooms, run, on_progress=at_the_first_epoch(stop.set), stop=stop)
+    of_test = "SELECT flickr_id FROM photos JOIN members ON photo_id = id WHERE split = 'test'"
+    take_out(home, photo=str(home.sql(of_test)[0][0]))
+    assert api.new_run(home.rooms, "three", "default", TRAIN) == run
     assert api.train(home.rooms, run, on_progress=quiet)["state"] == "done"
 
 

@@ -10,11 +10,14 @@ import uuid
 from pathlib import Path
 
 import pytest
+from catalogue.scene import Scene
 from click.testing import CliRunner
 from fsspec.implementations.memory import MemoryFileSystem
-from houses import house, quiet, small_world
+from houses import house, jpeg, quiet, small_world
 
 from popq import api, doctor
+from popq.catalogue import scores
+from popq.catalogue.scores import Scored
 from popq.cli.main import cli
 from popq.errors import Misconfigured
 from popq.images.store import key_for
@@ -57,6 +60,25 @@ def test_missing_and_torn_files_are_found_and_fetched_again(home):
     assert keys(home)[:2] == [gone, torn]
     assert doctor.check_store(home.rooms, repair=False)["missing"] == 0
     assert home.sql("SELECT * FROM moments ORDER BY photo_id") == sums
+
+
+def test_scores_stay_with_the_bytes_that_they_are_of(home):
+    scene = Scene(home.rooms.catalogue)
+    run = scene.run(done=True)
+    with home.rooms.catalogue.begin() as tx:
+        scores.record(tx, run, [Scored(photo, 0.5, 1, None) for photo in range(1, 6)])
+    same, other, *_ = keys(home)
+    for key in (same, other):
+        home.rooms.store.delete(key)
+    assert doctor.check_store(home.rooms, repair=True)["moved"] == 2
+    list(home.flickr.world.photos.values())[1].image = lambda: jpeg(99)
+    assert api.work(home.rooms, "download", on_progress=quiet).moved == 2
+    assert keys(home)[0] == same
+    assert keys(home)[1] != other
+    scored = home.sql("SELECT photo_id FROM scores ORDER BY photo_id")
+    assert scored == [(1,), (3,), (4,), (5,)]
+    # So the photo is work of scoring again.
+    assert scene.enqueue("score", run_id=run).photos == 1
 
 
 def test_orphans_are_reported_and_never_deleted(home):
