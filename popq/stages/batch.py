@@ -230,7 +230,7 @@ def _work(stage: Stage, ledger: Ledger, crew: Crew) -> None:
     except LeaseLost:
         raise
     except PutOff as error:
-        # Each of its photos begins again with a call of a host that is open.
+        # Each of its photos looks for a call again: not sooner than others are tried again.
         back_in_s = max(error.wait_s, pace.retry_wait_s)
     except OutOfPermits as error:
         back_in_s = error.wait_s

@@ -29,6 +29,7 @@ from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import each
+from popq.stages.kept import Kept
 from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff, grant_of_any
 from popq.stages.streak import FAULTS, HostDown, Streak
@@ -88,7 +89,7 @@ class AskAgain:
         self._streak = Streak()
         # Photos whose sizes could not be asked for any more: with a budget of one call at a time
         # they would begin again and again.
-        self._known: dict[int, PhotoInfo] = {}
+        self._known: Kept[int, PhotoInfo] = Kept()
 
     def __call__(
         self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
@@ -105,7 +106,7 @@ class AskAgain:
         number = photo.flickr_id
         if not self._clients or number is None or forbidden or refusal.outcome not in _REFUSALS:
             raise refusal
-        info = info or self._known.pop(number, None)
+        info = info or self._known.take(number)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
@@ -115,7 +116,7 @@ class AskAgain:
         try:
             sizes = self._ask(photo, refusal, lambda client: client.sizes(number))
         except PutOff:
-            self._known[number] = info
+            self._known.keep(number, info)
             raise
         url = self._other_size(info, sizes)
         if url is None:
@@ -200,6 +201,9 @@ class Download:
         self._client = client
         self._doubt = Doubt()
         self._ask_again = ask_again
+        # What the host said of photos that wait for the API. Asked for in every size again each
+        # time, they would use up the host's budget before the photos behind them have their turn.
+        self._put_off: Kept[tuple[int, str | None, str | None], Permanent] = Kept()
         self._store = store
         self.rates = {HOST: images_per_second * 3600}
         self.aside = ask_again.rates
@@ -236,11 +240,7 @@ class Download:
             raise
 
     def _get(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> Move:
-        news: dict[str, Any] = {}
-        try:
-            url, fetched = self._fetch(permits, photo, spend)
-        except Permanent as refusal:
-            news, url, fetched = self._fetch_elsewhere(permits, photo, refusal, spend)
+        news, url, fetched = self._find(permits, photo, spend)
         with _MEASURING:
             picture = decode.decode(io.BytesIO(fetched.data))
             moments = from_histogram(decode.crop(picture.image).histogram())
@@ -263,6 +263,32 @@ class Download:
         }
         return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
 
+    def _find(
+        self, permits: Permits, photo: WorkPhoto, spend: Spend
+    ) -> tuple[dict[str, Any], str, Fetched]:
+        """Fetch an image from where it was, else from where the API says; return what is new of it.
+
+        What the host said of a photo that must wait before it has an end is kept and counted once,
+        for as long as nobody knows another address of it.
+        """
+        address = (photo.id, photo.server, photo.secret)
+        refusal = before = self._put_off.take(address)
+        if refusal is None:
+            try:
+                return {}, *self._fetch(permits, photo, spend)
+            except Permanent as error:
+                refusal = error
+        try:
+            return self._fetch_elsewhere(permits, photo, refusal, spend)
+        except OutOfPermits as wait:
+            if before is None and isinstance(wait, PutOff):
+                self._doubt.refused()
+            # Said anew: a traceback would keep everything alive that is under way here.
+            said, status = str(refusal), refusal.http_status
+            kept = Permanent(said, outcome=refusal.outcome, http_status=status)
+            self._put_off.keep(address, kept)
+            raise
+
     def _fetch_elsewhere(
         self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend
     ) -> tuple[dict[str, Any], str, Fetched]:
@@ -271,7 +297,7 @@ class Download:
         Secrets change when a photo is replaced or hidden for a while: the URL is dead, the photo
         may live. The API knows, and its word on a photo that left is better.
         """
-        where = self._where(photo, refusal)
+        where = self._ask_again(photo, refusal)
         news: dict[str, Any] = {"server": where.info.server, "secret": where.info.secret}
         if where.url is None:
             photo = photo._replace(**news)
@@ -279,20 +305,11 @@ class Download:
                 return news, *self._fetch(permits, photo, spend)
             except Permanent as again:
                 # There, too, it may have none but the sizes that are not tried by rule.
-                where = self._where(photo, again, where.info)
+                where = self._ask_again(photo, again, where.info)
                 if where.url is None:
                     raise
         permits.owe(HOST)
         return news, where.url, self._client.fetch(where.url, spend)
-
-    def _where(
-        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
-    ) -> Whereabouts:
-        try:
-            return self._ask_again(photo, refusal, info)
-        except PutOff:
-            self._doubt.refused()
-            raise
 
     def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
