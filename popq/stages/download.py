@@ -336,9 +336,11 @@ class Download:
         doubt: Transient | None = None
         with self._catalogue.read() as tx:
             known = files.newest_images(tx, _WITNESSES)
-        for flickr_id, server, secret in known:
+        for served in known:
             permits.owe(HOST)
-            url = image_url(self._image_base, server, flickr_id, secret, self._image_size)
+            # Server and file as they were (not every photo has the preferred size), of the host
+            # that is asked now.
+            url = "/".join((self._image_base, *urlsplit(served).path.split("/")[-2:]))
             try:
                 decode.decode(io.BytesIO(self._client.fetch(url).data))
             except Permanent:
@@ -353,10 +355,13 @@ class Download:
         if not self._doubt.too_many:
             return
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
+        ask_the_api = (
+            "; if these photos are really gone, set POPQ_FLICKR_KEYS, so that the API can say so"
+        )
         raise Misconfigured(
             f"{message} it served before too, if it ever did; none of them is marked. The last: "
-            f"{said}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy; if these photos are really"
-            " gone, set POPQ_FLICKR_KEYS, so that the API can say so."
+            f"{said}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy"
+            f"{'' if self.aside else ask_the_api}."
         )
 
     def _fetch(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> tuple[str, Fetched]:

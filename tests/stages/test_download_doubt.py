@@ -85,6 +85,31 @@ def test_a_host_that_still_serves_what_it_served_is_believed(tmp_path):
         assert states(home) == [("gone", "placeholder", MANY), ("stored", None, 1)]
 
 
+def test_a_host_bears_witness_in_the_sizes_that_it_has(tmp_path):
+    """Photos from before March 2012 have no size c, however often it is asked for."""
+    world = small_world(MANY + 3)
+    for photo in world.photos.values():
+        photo.posted_at = 1_300_000_000
+    with house(tmp_path, world, image_size="c", io_threads=1) as home:
+        resolved(home, tmp_path)
+        assert api.work(home.rooms, "download", limit=3, on_progress=quiet).moved == 3
+        for photo in list(world.photos.values())[3:]:
+            photo.fate = Fate.IMAGE_GONE
+        assert download(home).exited == MANY
+        assert states(home) == [("gone", "gone", MANY), ("stored", None, 3)]
+
+
+@pytest.mark.parametrize("key", ["without", "with a key"])
+def test_who_has_a_key_is_not_told_to_get_one(tmp_path, key):
+    with house(tmp_path, small_world(MANY, fates=[Fate.IMAGE_PRIVATE] * MANY)) as home:
+        resolved(home, tmp_path)
+    more = {} if key == "with a key" else {"flickr_keys": None}
+    with house(tmp_path, home.flickr.world, **more) as home:
+        with pytest.raises(Misconfigured, match="at the proxy") as stopped:
+            download(home)
+        assert ("set POPQ_FLICKR_KEYS" in str(stopped.value)) == (key == "without")
+
+
 def test_a_host_that_refuses_what_it_served_is_not_believed(tmp_path):
     with house(tmp_path, small_world(MANY + 1)) as home:
         resolved(home, tmp_path)
