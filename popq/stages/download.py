@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -178,6 +178,18 @@ class AskAgain:
         return best
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What this process has heard from the image host since it was last found out.
+
+    `put_off` is what it said of photos, by number and address, that wait for the API. Asked for in
+    every size each time, they would use up its budget before those behind them have their turn.
+    """
+
+    doubt: Doubt = field(default_factory=Doubt)
+    put_off: Kept[tuple[int, str | None, str | None], Permanent] = field(default_factory=Kept)
+
+
 class Download:
     """The download stage: `resolved` photos become `stored`, or leave with a reason."""
 
@@ -199,11 +211,8 @@ class Download:
         give_back_large_blocks()
         self._catalogue = catalogue
         self._client = client
-        self._doubt = Doubt()
+        self._heard = Heard()
         self._ask_again = ask_again
-        # What the host said of photos that wait for the API. Asked for in every size again each
-        # time, they would use up the host's budget before the photos behind them have their turn.
-        self._put_off: Kept[tuple[int, str | None, str | None], Permanent] = Kept()
         self._store = store
         self.rates = {HOST: images_per_second * 3600}
         self.aside = ask_again.rates
@@ -218,36 +227,39 @@ class Download:
         photo, it must prove itself on a photo that it served before; if it cannot, none of them has
         moved: it rests, or `Misconfigured` is raised.
         """
+        # One for the whole batch: another thread may replace it, and what is held under this one is
+        # not let go by what the host does afterwards.
+        heard = self._heard
 
         def ask(said: str) -> None:
-            if self._doubt.too_many:  # so few are believed
-                self._ask_a_witness(permits, said)
+            if heard.doubt.too_many:  # so few are believed
+                self._ask_a_witness(permits, heard.doubt, said)
 
-        results = each(partial(self._one, permits), photos)
-        yield from hold(results, _REFUSALS, self._doubt, ask, drop_if_throttled=False)
+        results = each(partial(self._one, permits, heard), photos)
+        yield from hold(results, _REFUSALS, heard.doubt, ask, drop_if_throttled=False)
 
-    def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
+    def _one(self, permits: Permits, heard: Heard, photo: WorkPhoto) -> Move:
         try:
             with _FILES.open() as spend:
-                return self._get(permits, photo, spend)
+                return self._get(permits, heard, photo, spend)
         except Transient as error:
             final_after = FINAL_AFTER.get(error.outcome)
             if photo.flickr_id is not None and final_after is not None:
                 # A page or damaged bytes: of this photo, or of a host that sends that to all.
                 final = photo.tries.get(error.outcome, 0) + 1 >= final_after
-                if self._doubt.refused() or final:
-                    self._ask_a_witness(permits, str(error))
+                if heard.doubt.refused() or final:
+                    self._ask_a_witness(permits, heard.doubt, str(error))
             raise
 
-    def _get(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> Move:
-        news, url, fetched = self._find(permits, photo, spend)
+    def _get(self, permits: Permits, heard: Heard, photo: WorkPhoto, spend: Spend) -> Move:
+        news, url, fetched = self._find(permits, heard, photo, spend)
         with _MEASURING:
             picture = decode.decode(io.BytesIO(fetched.data))
             moments = from_histogram(decode.crop(picture.image).histogram())
             looks = perceptual_hash(picture.image)
         if photo.flickr_id is not None:
-            self._check_bytes(photo, fetched)
-            self._doubt.served()
+            self._check_bytes(heard.doubt, photo, fetched)
+            heard.doubt.served()
         key = key_for(fetched.sha256, picture.format)
         self._store.put(fetched.data, key)
         values = {
@@ -264,7 +276,7 @@ class Download:
         return Move(photo.id, PhotoState.STORED, values=values, moments=_columns(moments))
 
     def _find(
-        self, permits: Permits, photo: WorkPhoto, spend: Spend
+        self, permits: Permits, heard: Heard, photo: WorkPhoto, spend: Spend
     ) -> tuple[dict[str, Any], str, Fetched]:
         """Fetch an image from where it was, else from where the API says; return what is new of it.
 
@@ -272,7 +284,7 @@ class Download:
         for as long as nobody knows another address of it.
         """
         address = (photo.id, photo.server, photo.secret)
-        refusal = before = self._put_off.take(address)
+        refusal = before = heard.put_off.take(address)
         if refusal is None:
             try:
                 return {}, *self._fetch(permits, photo, spend)
@@ -282,11 +294,11 @@ class Download:
             return self._fetch_elsewhere(permits, photo, refusal, spend)
         except OutOfPermits as wait:
             if before is None and isinstance(wait, PutOff):
-                self._doubt.refused()
+                heard.doubt.refused()
             # Said anew: a traceback would keep everything alive that is under way here.
             said, status = str(refusal), refusal.http_status
             kept = Permanent(said, outcome=refusal.outcome, http_status=status)
-            self._put_off.keep(address, kept)
+            heard.put_off.keep(address, kept)
             raise
 
     def _fetch_elsewhere(
@@ -311,10 +323,10 @@ class Download:
         permits.owe(HOST)
         return news, where.url, self._client.fetch(where.url, spend)
 
-    def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
+    def _check_bytes(self, doubt: Doubt, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
         owner = photo.owner or f"photo {photo.id}"
-        if not self._doubt.is_stand_in(fetched.sha256, owner):
+        if not doubt.is_stand_in(fetched.sha256, owner):
             return
         what = f"the same {len(fetched.data):,} bytes came for photos of {OWNERS} owners or more"
         # All rows are passed over, for each that comes: others may write meanwhile.
@@ -327,13 +339,13 @@ class Download:
         message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
         raise Transient(message, outcome=Outcome.STAND_IN)
 
-    def _ask_a_witness(self, permits: Permits, said: str) -> None:
+    def _ask_a_witness(self, permits: Permits, doubt: Doubt, said: str) -> None:
         """Ask for photos that the host served before; `said` is what it says now.
 
         Raises `Throttled` when it sends none of them whole now, and `Misconfigured` when it refuses
         them all or there are none, and it has refused too many in a row.
         """
-        doubt: Transient | None = None
+        fault: Transient | None = None
         with self._catalogue.read() as tx:
             known = files.newest_images(tx, _WITNESSES)
         for served in known:
@@ -346,14 +358,16 @@ class Download:
             except Permanent:
                 continue
             except Transient as error:
-                doubt = error
+                fault = error
                 continue
-            self._doubt.served()
+            doubt.served()
             return
-        if doubt is not None:
-            raise Throttled(f"it is in doubt: {doubt}", host=HOST) from doubt
-        if not self._doubt.too_many:
+        if fault is not None:
+            raise Throttled(f"it is in doubt: {fault}", host=HOST) from fault
+        if not doubt.too_many:
             return
+        # What is set right is asked anew, when the job goes on.
+        self._heard = Heard()
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
         ask_the_api = (
             "; if these photos are really gone, set POPQ_FLICKR_KEYS, so that the API can say so"
