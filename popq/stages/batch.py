@@ -291,6 +291,9 @@ def _process(
 def _look_at_host(result: Result, streak: Streak, permits: Permits, ledger: Ledger) -> None:
     """Note that the host answered; raise `HostDown` when this is one fault too many in a row."""
     asked, permits.asked = permits.asked, ""
+    if permits.heard:  # since the last result
+        permits.heard = False
+        streak.answered()
     if not isinstance(result, Failed) or result.outcome is not Outcome.TRANSIENT:
         streak.answered()
         if asked:

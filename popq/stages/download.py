@@ -236,7 +236,7 @@ class Download:
                 self._ask_a_witness(permits, heard.doubt, said)
 
         results = each(partial(self._one, permits, heard), photos)
-        yield from hold(results, _REFUSALS, heard.doubt, ask, drop_if_throttled=False)
+        yield from hold(results, _REFUSALS, heard.doubt, permits, ask, drop_if_throttled=False)
 
     def _one(self, permits: Permits, heard: Heard, photo: WorkPhoto) -> Move:
         try:
