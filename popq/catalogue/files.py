@@ -51,12 +51,11 @@ def named(tx: Tx, keys: Sequence[str]) -> set[str]:
     return found
 
 
-def newest_images(tx: Tx, limit: int) -> list[tuple[int, str, str]]:
-    """Return (Flickr id, server, secret) of some photos that the image host has served."""
-    columns = (Photo.flickr_id, Photo.server, Photo.secret)
-    known = (Photo.flickr_id.is_not(None), Photo.server.is_not(None), Photo.secret.is_not(None))
-    query = select(*columns).where(_STORED, *known).order_by(Photo.id.desc()).limit(limit)
-    return [(int(row[0] or 0), str(row[1]), str(row[2])) for row in tx.execute(query)]
+def newest_images(tx: Tx, limit: int) -> list[str]:
+    """Return where the image host served some photos from, as URLs that worked then."""
+    of_host = Photo.flickr_id.is_not(None) & Photo.image_url.is_not(None)
+    query = select(Photo.image_url).where(_STORED, of_host).order_by(Photo.id.desc()).limit(limit)
+    return [str(url) for url in tx.execute(query).scalars()]
 
 
 def probably_shown(tx: Tx, limit: int) -> list[int]:

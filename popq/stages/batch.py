@@ -253,7 +253,7 @@ def _go_through(
         with heart:
             return _process(stage, photos, permits, ledger, crew, heart)
     except PutOff as error:
-        # Each of its photos begins again with a call of a host that is open.
+        # Each of its photos looks for a call again: not sooner than others are tried again.
         return max(error.wait_s, pace.retry_wait_s)
     except OutOfPermits as error:
         return error.wait_s
@@ -303,6 +303,9 @@ def _process(
 def _look_at_host(result: Result, streak: Streak, permits: Permits, ledger: Ledger) -> None:
     """Note that the host answered; raise `HostDown` when this is one fault too many in a row."""
     asked, permits.asked = permits.asked, ""
+    if permits.heard:  # since the last result
+        permits.heard = False
+        streak.answered()
     if not isinstance(result, Failed) or result.outcome is not Outcome.TRANSIENT:
         streak.answered()
         if asked:

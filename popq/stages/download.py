@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -29,6 +29,7 @@ from popq.images.fetch import HOST, Fetched, ImageClient
 from popq.images.phash import perceptual_hash
 from popq.images.store import Store, key_for
 from popq.stages.batch import each
+from popq.stages.kept import Kept
 from popq.stages.ledger import Result
 from popq.stages.permits import KeyRefused, OutOfPermits, Permits, PutOff, grant_of_any
 from popq.stages.streak import FAULTS, HostDown, Streak
@@ -88,7 +89,7 @@ class AskAgain:
         self._streak = Streak()
         # Photos whose sizes could not be asked for any more: with a budget of one call at a time
         # they would begin again and again.
-        self._known: dict[int, PhotoInfo] = {}
+        self._known: Kept[int, PhotoInfo] = Kept()
 
     def __call__(
         self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
@@ -105,7 +106,7 @@ class AskAgain:
         number = photo.flickr_id
         if not self._clients or number is None or forbidden or refusal.outcome not in _REFUSALS:
             raise refusal
-        info = info or self._known.pop(number, None)
+        info = info or self._known.take(number)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
         if (info.server, info.secret) != (photo.server, photo.secret):
@@ -115,7 +116,7 @@ class AskAgain:
         try:
             sizes = self._ask(photo, refusal, lambda client: client.sizes(number))
         except PutOff:
-            self._known[number] = info
+            self._known.keep(number, info)
             raise
         url = self._other_size(info, sizes)
         if url is None:
@@ -177,6 +178,18 @@ class AskAgain:
         return best
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What this process has heard from the image host since it was last found out.
+
+    `put_off` is what it said of photos, by number and address, that wait for the API. Asked for in
+    every size each time, they would use up its budget before those behind them have their turn.
+    """
+
+    doubt: Doubt = field(default_factory=Doubt)
+    put_off: Kept[tuple[int, str | None, str | None], Permanent] = field(default_factory=Kept)
+
+
 class Download:
     """The download stage: `resolved` photos become `stored`, or leave with a reason."""
 
@@ -198,7 +211,7 @@ class Download:
         give_back_large_blocks()
         self._catalogue = catalogue
         self._client = client
-        self._doubt = Doubt()
+        self._heard = Heard()
         self._ask_again = ask_again
         self._store = store
         self.rates = {HOST: images_per_second * 3600}
@@ -214,40 +227,39 @@ class Download:
         photo, it must prove itself on a photo that it served before; if it cannot, none of them has
         moved: it rests, or `Misconfigured` is raised.
         """
+        # One for the whole batch: another thread may replace it, and what is held under this one is
+        # not let go by what the host does afterwards.
+        heard = self._heard
 
         def ask(said: str) -> None:
-            if self._doubt.too_many:  # so few are believed
-                self._ask_a_witness(permits, said)
+            if heard.doubt.too_many:  # so few are believed
+                self._ask_a_witness(permits, heard.doubt, said)
 
-        results = each(partial(self._one, permits), photos)
-        yield from hold(results, _REFUSALS, self._doubt, ask, drop_if_throttled=False)
+        results = each(partial(self._one, permits, heard), photos)
+        yield from hold(results, _REFUSALS, heard.doubt, permits, ask, drop_if_throttled=False)
 
-    def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
+    def _one(self, permits: Permits, heard: Heard, photo: WorkPhoto) -> Move:
         try:
             with _FILES.open() as spend:
-                return self._get(permits, photo, spend)
+                return self._get(permits, heard, photo, spend)
         except Transient as error:
             final_after = FINAL_AFTER.get(error.outcome)
             if photo.flickr_id is not None and final_after is not None:
                 # A page or damaged bytes: of this photo, or of a host that sends that to all.
                 final = photo.tries.get(error.outcome, 0) + 1 >= final_after
-                if self._doubt.refused() or final:
-                    self._ask_a_witness(permits, str(error))
+                if heard.doubt.refused() or final:
+                    self._ask_a_witness(permits, heard.doubt, str(error))
             raise
 
-    def _get(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> Move:
-        news: dict[str, Any] = {}
-        try:
-            url, fetched = self._fetch(permits, photo, spend)
-        except Permanent as refusal:
-            news, url, fetched = self._fetch_elsewhere(permits, photo, refusal, spend)
+    def _get(self, permits: Permits, heard: Heard, photo: WorkPhoto, spend: Spend) -> Move:
+        news, url, fetched = self._find(permits, heard, photo, spend)
         with _MEASURING:
             picture = decode.decode(io.BytesIO(fetched.data))
             moments = from_histogram(decode.crop(picture.image).histogram())
             looks = perceptual_hash(picture.image)
         if photo.flickr_id is not None:
-            self._check_bytes(photo, fetched)
-            self._doubt.served()
+            self._check_bytes(heard.doubt, photo, fetched)
+            heard.doubt.served()
         key = key_for(fetched.sha256, picture.format)
         self._store.put(fetched.data, key)
         values = {
@@ -265,6 +277,32 @@ class Download:
         sums = _columns(moments)
         return Move(photo.id, PhotoState.STORED, values=values, moments=sums, other_bytes=other)
 
+    def _find(
+        self, permits: Permits, heard: Heard, photo: WorkPhoto, spend: Spend
+    ) -> tuple[dict[str, Any], str, Fetched]:
+        """Fetch an image from where it was, else from where the API says; return what is new of it.
+
+        What the host said of a photo that must wait before it has an end is kept and counted once,
+        for as long as nobody knows another address of it.
+        """
+        address = (photo.id, photo.server, photo.secret)
+        refusal = before = heard.put_off.take(address)
+        if refusal is None:
+            try:
+                return {}, *self._fetch(permits, photo, spend)
+            except Permanent as error:
+                refusal = error
+        try:
+            return self._fetch_elsewhere(permits, photo, refusal, spend)
+        except OutOfPermits as wait:
+            if before is None and isinstance(wait, PutOff):
+                heard.doubt.refused()
+            # Said anew: a traceback would keep everything alive that is under way here.
+            said, status = str(refusal), refusal.http_status
+            kept = Permanent(said, outcome=refusal.outcome, http_status=status)
+            heard.put_off.keep(address, kept)
+            raise
+
     def _fetch_elsewhere(
         self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend
     ) -> tuple[dict[str, Any], str, Fetched]:
@@ -273,7 +311,7 @@ class Download:
         Secrets change when a photo is replaced or hidden for a while: the URL is dead, the photo
         may live. The API knows, and its word on a photo that left is better.
         """
-        where = self._where(photo, refusal)
+        where = self._ask_again(photo, refusal)
         news: dict[str, Any] = {"server": where.info.server, "secret": where.info.secret}
         if where.url is None:
             photo = photo._replace(**news)
@@ -281,25 +319,16 @@ class Download:
                 return news, *self._fetch(permits, photo, spend)
             except Permanent as again:
                 # There, too, it may have none but the sizes that are not tried by rule.
-                where = self._where(photo, again, where.info)
+                where = self._ask_again(photo, again, where.info)
                 if where.url is None:
                     raise
         permits.owe(HOST)
         return news, where.url, self._client.fetch(where.url, spend)
 
-    def _where(
-        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
-    ) -> Whereabouts:
-        try:
-            return self._ask_again(photo, refusal, info)
-        except PutOff:
-            self._doubt.refused()
-            raise
-
-    def _check_bytes(self, photo: WorkPhoto, fetched: Fetched) -> None:
+    def _check_bytes(self, doubt: Doubt, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
         owner = photo.owner or f"photo {photo.id}"
-        if not self._doubt.is_stand_in(fetched.sha256, owner):
+        if not doubt.is_stand_in(fetched.sha256, owner):
             return
         what = f"the same {len(fetched.data):,} bytes came for photos of {OWNERS} owners or more"
         # All rows are passed over, for each that comes: others may write meanwhile.
@@ -312,36 +341,43 @@ class Download:
         message = f"{what} (sha256 {fetched.sha256}): a stand-in, not the photo"
         raise Transient(message, outcome=Outcome.STAND_IN)
 
-    def _ask_a_witness(self, permits: Permits, said: str) -> None:
+    def _ask_a_witness(self, permits: Permits, doubt: Doubt, said: str) -> None:
         """Ask for photos that the host served before; `said` is what it says now.
 
         Raises `Throttled` when it sends none of them whole now, and `Misconfigured` when it refuses
         them all or there are none, and it has refused too many in a row.
         """
-        doubt: Transient | None = None
+        fault: Transient | None = None
         with self._catalogue.read() as tx:
             known = files.newest_images(tx, _WITNESSES)
-        for flickr_id, server, secret in known:
+        for served in known:
             permits.owe(HOST)
-            url = image_url(self._image_base, server, flickr_id, secret, self._image_size)
+            # Server and file as they were (not every photo has the preferred size), of the host
+            # that is asked now.
+            url = "/".join((self._image_base, *urlsplit(served).path.split("/")[-2:]))
             try:
                 decode.decode(io.BytesIO(self._client.fetch(url).data))
             except Permanent:
                 continue
             except Transient as error:
-                doubt = error
+                fault = error
                 continue
-            self._doubt.served()
+            doubt.served()
             return
-        if doubt is not None:
-            raise Throttled(f"it is in doubt: {doubt}", host=HOST) from doubt
-        if not self._doubt.too_many:
+        if fault is not None:
+            raise Throttled(f"it is in doubt: {fault}", host=HOST) from fault
+        if not doubt.too_many:
             return
+        # What is set right is asked anew, when the job goes on.
+        self._heard = Heard()
         message = f"The image host {self._image_base} refused {REFUSALS} photos in a row, and what"
+        ask_the_api = (
+            "; if these photos are really gone, set POPQ_FLICKR_KEYS, so that the API can say so"
+        )
         raise Misconfigured(
             f"{message} it served before too, if it ever did; none of them is marked. The last: "
-            f"{said}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy; if these photos are really"
-            " gone, set POPQ_FLICKR_KEYS, so that the API can say so."
+            f"{said}. Look at POPQ_FLICKR_IMAGE_URL and at the proxy"
+            f"{'' if self.aside else ask_the_api}."
         )
 
     def _fetch(self, permits: Permits, photo: WorkPhoto, spend: Spend) -> tuple[str, Fetched]:

@@ -57,6 +57,7 @@ class Permits:
     """Calls that this worker may make, taken from the catalogue in small grants that expire.
 
     `asked` is the host that a call was last spent on; whoever hears what came of it clears it.
+    `heard` is set when a host gave an answer of which nobody is told yet, and cleared likewise.
     """
 
     def __init__(self, catalogue: Catalogue, names: Sequence[str], size: int) -> None:
@@ -64,6 +65,7 @@ class Permits:
         self._names = names
         self._size = size
         self.asked = ""
+        self.heard = False
         self._host = ""
         self._left = 0
         self._expires = 0.0

@@ -63,41 +63,48 @@ class ResolveByOEmbed:
         not, and at a batch's end, photos that were shown before are asked for, or such as may be;
         if none is shown, no photo has moved: the service rests, or `Misconfigured` is raised.
         """
-        results = each(partial(self._one, permits), photos)
+        # One for the whole batch: another thread may replace it, and what is held under this one is
+        # not let go by what the service does afterwards.
+        doubt = self._doubt
+        results = each(partial(self._one, permits, doubt), photos)
         batch = [photo.flickr_id for photo in photos if photo.flickr_id is not None]
-        ask = partial(self._ask_a_witness, permits, batch)
-        yield from hold(results, _REASONS, self._doubt, ask, drop_if_throttled=True)
+        ask = partial(self._ask_a_witness, permits, doubt, batch)
+        yield from hold(results, _REASONS, doubt, permits, ask, drop_if_throttled=True)
 
-    def _one(self, permits: Permits, photo: WorkPhoto) -> Move:
+    def _one(self, permits: Permits, doubt: Doubt, photo: WorkPhoto) -> Move:
         permits.take()
-        info = self._info(flickr_id_of(photo))
+        info = self._info(doubt, flickr_id_of(photo))
         return move(photo, info, self._image_base, self._image_size)
 
-    def _info(self, flickr_id: int) -> PhotoInfo:
+    def _info(self, doubt: Doubt, flickr_id: int) -> PhotoInfo:
         info = self._client.photo_info(flickr_id)
-        self._doubt.served()
+        doubt.served()
         self._shown.append(flickr_id)
         return info
 
-    def _ask_a_witness(self, permits: Permits, batch: Collection[int], said: str) -> None:
+    def _ask_a_witness(
+        self, permits: Permits, doubt: Doubt, batch: Collection[int], said: str
+    ) -> None:
         """Ask for photos outside of the batch until one is shown; `said` is what it says now."""
         before, fault = bool(self._shown), None
         for flickr_id in self._witnesses(batch):
             permits.owe(self._client.host)
             try:
-                self._info(flickr_id)
+                self._info(doubt, flickr_id)
             except Permanent:
-                self._doubt.refused()
+                doubt.refused()
             except Transient as error:
                 fault = error
             else:
                 return
         if fault is not None:
             raise Throttled(f"it is in doubt: {fault}", host=self._client.host) from fault
-        if not before and not self._doubt.too_many:
+        if not before and not doubt.too_many:
             return  # a list of a few dead photos must end
+        # What is set right is asked anew, when the job goes on.
+        self._doubt = Doubt(_REFUSALS)
         raise Misconfigured(
-            f"Flickr's oEmbed service at {self._client.url} refused {self._doubt.refusals} photos"
+            f"Flickr's oEmbed service at {self._client.url} refused {doubt.refusals} photos"
             " in a row, and what it showed before too, if it ever did; none of them is marked."
             f" The last: {said}. Look at POPQ_FLICKR_OEMBED_URL and at the proxy; if these photos"
             " are really gone, set POPQ_FLICKR_KEYS and ask the API, which can say so."

@@ -12,13 +12,14 @@ from popq.catalogue.batches import Move
 from popq.errors import Outcome, Throttled
 from popq.images.doubt import Doubt
 from popq.stages.ledger import Result
-from popq.stages.permits import OutOfPermits
+from popq.stages.permits import OutOfPermits, Permits
 
 
 def hold(
     results: Iterator[Result],
     reasons: Collection[Outcome],
     doubt: Doubt,
+    permits: Permits,
     ask: Callable[[str], None],
     *,
     drop_if_throttled: bool,
@@ -35,6 +36,7 @@ def hold(
         for result in results:
             if isinstance(result, Move) and result.reason in reasons:
                 held.append(result)
+                permits.heard = True  # a host that says no is not down
                 if doubt.refused():
                     ask(_said(result))
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from catalogue.scene import Scene
-from houses import house, jpeg, quiet, small_world
+from houses import house, jpeg, quiet, small_world, static_urls
 
 from popq import api
 from popq.catalogue import scores
@@ -88,6 +88,31 @@ def test_a_host_that_still_serves_what_it_served_is_believed(tmp_path):
         assert states(home) == [("gone", "placeholder", MANY), ("stored", None, 1)]
 
 
+def test_a_host_bears_witness_in_the_sizes_that_it_has(tmp_path):
+    """Photos from before March 2012 have no size c, however often it is asked for."""
+    world = small_world(MANY + 3)
+    for photo in world.photos.values():
+        photo.posted_at = 1_300_000_000
+    with house(tmp_path, world, image_size="c", io_threads=1) as home:
+        resolved(home, tmp_path)
+        assert api.work(home.rooms, "download", limit=3, on_progress=quiet).moved == 3
+        for photo in list(world.photos.values())[3:]:
+            photo.fate = Fate.IMAGE_GONE
+        assert download(home).exited == MANY
+        assert states(home) == [("gone", "gone", MANY), ("stored", None, 3)]
+
+
+@pytest.mark.parametrize("key", ["without", "with a key"])
+def test_who_has_a_key_is_not_told_to_get_one(tmp_path, key):
+    with house(tmp_path, small_world(MANY, fates=[Fate.IMAGE_PRIVATE] * MANY)) as home:
+        resolved(home, tmp_path)
+    more = {} if key == "with a key" else {"flickr_keys": None}
+    with house(tmp_path, home.flickr.world, **more) as home:
+        with pytest.raises(Misconfigured, match="at the proxy") as stopped:
+            download(home)
+        assert ("set POPQ_FLICKR_KEYS" in str(stopped.value)) == (key == "without")
+
+
 def test_a_host_that_refuses_what_it_served_is_not_believed(tmp_path):
     with house(tmp_path, small_world(MANY + 1)) as home:
         resolved(home, tmp_path)
@@ -153,15 +178,21 @@ class Free:
     def take(self):
         return HOST
 
+    def owe(self, host):
+        pass
+
+
+def photos_of(home):
+    columns = "id, flickr_id, page_url, owner, server, secret, image_url"
+    rows = home.sql(f"SELECT {columns} FROM photos ORDER BY id")
+    return [WorkPhoto(*row, None, None, {}) for row in rows]
+
 
 def test_a_stand_in_of_which_nothing_was_stored_waits_for_no_writer(tmp_path):
     same = OWNERS + 2
     with house(tmp_path, same_picture(small_world(same, owners=same), same)) as home:
         resolved(home, tmp_path)
-        columns = "id, flickr_id, page_url, owner, server, secret, image_url"
-        photos = [
-            WorkPhoto(*row, None, None, {}) for row in home.sql(f"SELECT {columns} FROM photos")
-        ]
+        photos = photos_of(home)
         stage = home.rooms.drain("download").stage("download", None)
         with home.rooms.catalogue.begin():  # the one writer of SQLite
             results = list(stage.process(photos, Free()))
@@ -173,3 +204,39 @@ def test_one_owner_may_show_a_picture_often(tmp_path):
     with house(tmp_path, world) as home:
         resolved(home, tmp_path)
         assert download(home).moved == OWNERS + 4
+
+
+def test_a_job_that_is_resumed_goes_on_in_the_same_process(tmp_path):
+    """As a worker does that runs on while a person sets the proxy right."""
+    dead = 10
+    world = small_world(MANY, fates=[Fate.IMAGE_PRIVATE] * MANY)
+    with house(tmp_path, world, io_threads=1) as home:
+        resolved(home, tmp_path)
+        job, drain = home.rooms.enqueue("download", by="test").job, home.rooms.drain("download")
+        with pytest.raises(Misconfigured, match="POPQ_FLICKR_IMAGE_URL"):
+            drain.step(job)
+        for photo in list(world.photos.values())[dead:]:
+            photo.fate = Fate.LIVE
+        api.resume_job(home.rooms, job)
+        drain.step(job)
+        assert states(home) == [("gone", "private", dead), ("stored", None, MANY - dead)]
+
+
+def test_what_another_thread_holds_is_not_let_go_when_the_job_is_paused(tmp_path):
+    """Two threads work a batch each; the host refuses both until it is set right for a third."""
+    held = REFUSALS // 2
+    fates = [Fate.IMAGE_PRIVATE] * held + [Fate.HTML] + [Fate.IMAGE_PRIVATE] * REFUSALS
+    world = small_world(len(fates) + 1, fates=fates)
+    with house(tmp_path, world, flickr_keys=None) as home:
+        source = home.list_files(tmp_path)
+        source.links.write_text("\n".join(static_urls(world)))
+        api.import_list(home.rooms, source)
+        photos = photos_of(home)
+        stage = home.rooms.drain("download").stage("download", None)
+        first = stage.process([*photos[: held + 1], photos[-2]], Free())
+        assert next(first).outcome == "placeholder"  # the page; those before it are held
+        with pytest.raises(Misconfigured):
+            list(stage.process(photos[held + 1 : -2], Free()))
+        assert isinstance(next(stage.process(photos[-1:], Free())), Move)
+        with pytest.raises(Misconfigured):
+            list(first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from houses import FIRST_ID, house, quiet, small_world
+from houses import FIRST_ID, house, quiet, small_world, static_urls
 from hypothesis import given
 from hypothesis import strategies as st
 from outages import AS_SEEN
@@ -113,6 +113,24 @@ def test_a_few_photos_that_always_fail_are_no_outage(tmp_path):
         take_in(home, tmp_path)
         done = api.work(home.rooms, "resolve", on_progress=quiet)
         assert (done.state, done.moved, done.left) == (JobState.DONE, 30 - count, count)
+
+
+def test_faults_among_dead_photos_are_no_outage(tmp_path):
+    """What the host said of the dead ones is held back until it serves another; it answered."""
+    faults, count = Faults(), FAULTS + 2
+    fates = [Fate.LIVE, Fate.IMAGE_GONE] * count
+    for number in range(count):
+        faults.fail_photo(FIRST_ID + 14 * number, Fault.ERROR_502, host=Host.IMAGE)
+    settings = {"flickr_keys": None, "throttle_pause_s": 600}
+    with house(tmp_path, small_world(len(fates), fates=fates), faults, **settings) as home:
+        source = home.list_files(tmp_path)
+        source.links.write_text("\n".join(static_urls(home.flickr.world)))
+        api.import_list(home.rooms, source)
+        job = home.rooms.enqueue("download", by="test").job
+        home.rooms.drain("download").step(job)
+        outcomes = home.sql("SELECT outcome, count(*) FROM failures GROUP BY outcome")
+        assert sorted(outcomes) == [("gone", count), ("transient", count)]
+        assert home.sql("SELECT count(*) FROM hosts WHERE paused_until > 0") == [(0,)]
 
 
 @given(st.integers(0, 9), st.integers(0, 200))

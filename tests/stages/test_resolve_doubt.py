@@ -52,6 +52,24 @@ def test_a_service_that_refuses_every_photo_marks_none(tmp_path, status, threads
         assert resolve(home).moved == MANY
 
 
+def test_a_job_that_is_resumed_goes_on_in_the_same_process(tmp_path):
+    """As a worker does that runs on while a person sets the proxy right."""
+    few = 12  # one batch, outside of which nobody bears witness
+    world = small_world(few, fates=[Fate.REMOVED] * few)
+    with house(tmp_path, world, flickr_keys=None, io_threads=1) as home:
+        take_in(home, tmp_path)
+        job = home.rooms.enqueue("resolve", via="oembed", by="test").job
+        drain = home.rooms.drain("resolve")
+        with pytest.raises(Misconfigured, match="POPQ_FLICKR_OEMBED_URL"):
+            drain.step(job)
+        for photo in list(world.photos.values())[1:]:
+            photo.fate = Fate.LIVE
+        api.resume_job(home.rooms, job)
+        while drain.step(job):
+            pass
+        assert states(home) == [("gone", "not_found", 1), ("resolved", None, few - 1)]
+
+
 def test_a_wrong_url_marks_none(tmp_path):
     with house(tmp_path, small_world(MANY)) as home:
         take_in(home, tmp_path)
