@@ -13,6 +13,7 @@ import json, sys
 from dataclasses import asdict
 from pathlib import Path
 import numpy as np
+import torch
 from popq.learn.config import Config
 from popq.learn.data import Data
 from popq.learn.engine import engine
@@ -45,7 +46,9 @@ try:
 except Halt:
     team.same(None)
 result = train()
-told = {"rank": team.rank, "reports": [asdict(r) for r in result.reports], "halts": len(halts)}
+group = torch.distributed.group.WORLD
+waits = group._get_backend(torch.device("cpu")).options._timeout.total_seconds()
+told = {"waits": waits, "rank": team.rank, "reports": [asdict(r) for r in result.reports], "halts": len(halts)}
 (folder / f"{team.rank}.json").write_text(json.dumps(told))
 """
 
@@ -79,6 +82,8 @@ def test_two_processes_train_one_network(tmp_path):
     assert (first["halts"], second["halts"]) == (1, 0)  # only the leader hears of progress
     assert [report["epoch"] for report in first["reports"]] == [1, 2]
     assert first["reports"] == second["reports"]
+    # A leader may build a pack for hours, in which the others wait.
+    assert first["waits"] == second["waits"] == 24 * 3600
     assert sorted(path.name for path in folder.glob("*.safetensors")) == [
         "best.safetensors",
         "last.safetensors",
