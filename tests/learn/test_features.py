@@ -1,5 +1,6 @@
 """A frozen network: its features are computed once, and its head alone learns."""
 
+import fcntl
 import time
 from dataclasses import replace
 
@@ -65,6 +66,31 @@ def test_features_are_computed_once_for_runs_of_the_same_weights(frozen, data, t
     assert file.read_bytes() == whole
     fitted(replace(frozen, image_size=64), "other size")
     assert len(list(cache.iterdir())) == 2
+
+
+def test_what_a_killed_process_left_half_written_is_removed(frozen, data, tmp_path):
+    left, written = (tmp_path / f"features-{name}.npy.{name}.tmp" for name in ("left", "written"))
+    left.write_bytes(b"half")
+    seen = []
+
+    def look(progress):
+        if progress.epoch == 0:
+            seen.append(set(tmp_path.glob("*.tmp")))
+
+    with written.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process that writes it does
+        fit(
+            replace(frozen, epochs=1),
+            data,
+            tmp_path / "run",
+            device="cpu",
+            on_epoch=lambda _: None,
+            on_progress=look,
+            cache=tmp_path,
+        )
+    assert [len(files) for files in seen] == [2] * len(seen)  # its own and the other's
+    assert list(tmp_path.glob("*.tmp")) == [written]
+    assert len(list(tmp_path.glob("features-*.npy"))) == 1
 
 
 def test_the_time_left_of_training_does_not_count_the_features(frozen, data, tmp_path):
