@@ -283,9 +283,14 @@ def train_step(training: Training, aim: Objective, batch: Batch, rate: float) ->
 
 
 def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
-    """Add up the gradients of the batch's mean loss; return its summed loss and right ones."""
+    """Add up the gradients of the step's mean loss; return the batch's summed loss and right ones.
+
+    Several processes' gradients are averaged. Their shares of the step differ by one example, so
+    each divides by the mean share: so all examples weigh the same.
+    """
     dtype = autocast_dtype(training.device)
     examples, sums = len(batch.targets) // aim.group, []
+    mean_share = batch.shared / aim.group / training.engine.processes
     # A pair is never divided.
     cuts_at = [aim.group * (examples * i // training.parts) for i in range(1, training.parts)]
     smoothing = training.config.label_smoothing if training.config.objective == "classify" else 0.0
@@ -296,7 +301,7 @@ def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
         logits = logits.float()
         loss = aim.loss(logits, targets)
         goal = recipe.softened(loss, logits, smoothing)
-        (goal / examples).backward()  # type: ignore[no-untyped-call]
+        (goal / mean_share).backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack([loss.detach(), aim.correct(logits.detach(), targets)]))
     return torch.stack(sums).sum(dim=0)
 
