@@ -156,11 +156,12 @@ class Batch:
 
     Targets are int64 tiers from 0 or float64 labels, as the objective learns from. Photos of one
     pair follow each other, the less popular first. Where only the head learns, `images` are the
-    photos' features, (B, F) float32.
+    photos' features, (B, F) float32. `shared` is how many photos the step has in all processes.
     """
 
     images: Tensor
     targets: Tensor
+    shared: int
 
 
 def aim_of(config: Config, data: Data) -> Objective:
@@ -184,6 +185,12 @@ def edges(data: Data, config: Config) -> NDArray[np.int64]:
 def steps_per_epoch(data: Data, config: Config) -> int:
     """Return how many batches of at most `config.batch_size` photos an epoch has."""
     return len(edges(data, config)) - 1
+
+
+def smallest_share(data: Data, config: Config, processes: int) -> int:
+    """Return how many photos of a step a process gets at least, pairs kept whole."""
+    group = aim_of(config, data).group
+    return int(np.diff(edges(data, config)).min()) // group // processes * group
 
 
 def training_batches(
@@ -219,13 +226,13 @@ def training_batches(
         rows = order[some]
         targets = torch.from_numpy(answers[rows]).to(device)
         if features is not None:
-            return Batch(torch.from_numpy(features[rows]).to(device), targets)
+            return Batch(torch.from_numpy(features[rows]).to(device), targets, end - start)
         if resident is not None:
             images = resident[torch.from_numpy(rows).to(device)]
         else:
             images = upload(data.pixels[rows], device)
         images = prepare(images, crops[some], config.image_size, data.mean, data.std)
-        return Batch(images, targets)
+        return Batch(images, targets, end - start)
 
     ranges = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
     return prefetch(lambda ends: load(*ends), ranges)

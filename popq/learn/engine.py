@@ -9,6 +9,7 @@ torch each, in both cases.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 from popq.errors import Misconfigured
 
 Value = TypeVar("Value")
+#: How long processes wait for each other. The leader builds the pack, computes features, cuts and
+#: judges while the others wait; NCCL's own limit of ten minutes would end the run. A process that
+#: dies need not be noticed by waiting: the launcher ends the others.
+PATIENCE = timedelta(days=1)
 
 
 class Engine:
@@ -55,8 +60,12 @@ class Together(Engine):
 
     def __init__(self, device: torch.device) -> None:
         from accelerate import Accelerator  # noqa: PLC0415 - loaded only where it is used
+        from accelerate.utils import InitProcessGroupKwargs  # noqa: PLC0415 - as above
 
-        self._accelerator = Accelerator(cpu=device.type == "cpu")
+        self._accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+        )
         self.rank = self._accelerator.process_index
         self.processes = self._accelerator.num_processes
         super().__init__(self._accelerator.device)

@@ -6,10 +6,11 @@ shares these reads one file, beside the pack: training a head then takes seconds
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from popq.errors import Misconfigured
+from popq.images.pack import VERSION
 from popq.learn.model import HEAD, autocast_dtype, to_score
 from popq.learn.predict import CHUNK, outputs
 from popq.learn.training import Training, head
@@ -41,9 +43,9 @@ def of(training: Training, folder: Path, on_photos: Callable[[int], None]) -> ND
 
 
 def _key(training: Training) -> str:
-    """Return what names the features: weights below the head, size, statistics, precision."""
-    config, data = training.config, training.data
-    seen = (config.arch, config.image_size, data.mean, data.std, autocast_dtype(training.device))
+    """Return what names the features: pack, weights below the head, size, statistics, precision."""
+    config, data, dtype = training.config, training.data, autocast_dtype(training.device)
+    seen = (VERSION, config.arch, config.image_size, data.mean, data.std, dtype)
     digest = hashlib.sha256(repr(seen).encode())
     for name, tensor in training.model.state_dict().items():
         if not name.startswith(HEAD):
@@ -61,8 +63,36 @@ def _mapped(path: Path, count: int) -> NDArray[np.float32] | None:
     return features if len(features) == count else None
 
 
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Make a file of a name of its own to write `path` in, locked as long as it is written.
+
+    Gone at the end, unless it was renamed. By the lock, which a death lets go of, others tell it
+    from what a killed process left.
+    """
+    while True:
+        temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+        with temporary.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not temporary.exists():
+                continue  # taken for a leftover before it was locked
+            try:
+                yield temporary
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+
+
+def _clear(folder: Path) -> None:
+    """Remove the features (gigabytes) that killed processes left half written."""
+    for path in folder.glob("features-*.tmp"):
+        # Another process is writing it, or it is another user's: not ours to remove.
+        with suppress(OSError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
 def _write(training: Training, path: Path, on_photos: Callable[[int], None]) -> None:
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     data, last, pixels = training.data, head(training.model), training.config.image_size
     size = CHUNK[training.device.type]
 
@@ -74,25 +104,26 @@ def _write(training: Training, path: Path, on_photos: Callable[[int], None]) -> 
     setattr(training.model, HEAD.rstrip("."), nn.Identity())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        shape = (len(data.pixels), width)
-        file = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
-        norm, done = (data.mean, data.std), 0
-        model = to_score(training.model, training.device)
-        chunks = outputs(model, photos(), pixels, norm, training.device)
-        with closing(chunks):
-            for features in chunks:
-                file[done : done + len(features)] = _array(features)
-                done += len(features)
-                on_photos(done)
-        file.flush()
-        with temporary.open("r+b") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        _clear(path.parent)
+        with _temporary(path) as temporary:
+            shape = (len(data.pixels), width)
+            file = np.lib.format.open_memmap(temporary, "w+", dtype=np.float32, shape=shape)
+            norm, done = (data.mean, data.std), 0
+            model = to_score(training.model, training.device)
+            chunks = outputs(model, photos(), pixels, norm, training.device)
+            with closing(chunks):
+                for features in chunks:
+                    file[done : done + len(features)] = _array(features)
+                    done += len(features)
+                    on_photos(done)
+            file.flush()
+            with temporary.open("r+b") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise Misconfigured(f"The features {path} cannot be written: {error}.") from error
     finally:
         setattr(training.model, HEAD.rstrip("."), last)
-        temporary.unlink(missing_ok=True)
 
 
 def _array(features: Tensor) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from popq.errors import Misconfigured, PopqError
+from popq.errors import BadInput, Misconfigured, PopqError
 from popq.learn import checkpoint, cuts, engine, features, recipe, resume
 from popq.learn.config import Config, learning_rate
 from popq.learn.data import Batch, Data, aim_of, edges, steps_per_epoch, training_batches
@@ -95,6 +95,9 @@ def fit(
         config, data, team.device, weights="none" if saved else config.weights, engine=team
     )
     point = resume.restore(training, saved) if saved else Point()
+    aim = aim_of(config, data)
+    if team.leads:
+        _mend_best(training, folder, aim, point, may_write)
     ticker = Ticker(training, folder, point, on_progress, on_note, save_every_s, may_write)
     if config.freeze:
         kept = features.of(training, cache or folder, ticker.features)
@@ -102,7 +105,6 @@ def fit(
     if team.leads:
         for report in point.reports:
             on_epoch(report)
-    aim = aim_of(config, data)
     while len(point.reports) < config.epochs and not _stalled(aim, point.reports, config.patience):
         report = _epoch(training, point, ticker)
         better = not point.reports or _merit(aim, report) > _merit(aim, _best(aim, point.reports))
@@ -110,17 +112,45 @@ def fit(
         point.middle = Middle()
         if not team.leads:
             continue
-        facts = resume.facts_of(config, data) | {"epoch": report.epoch}
-        if better:
-            # Before `last`: a kill in between repeats this epoch and writes the same again. No
-            # timings in it, so that the same training gives the same file, to the hash.
-            checkpoint.write(folder, "best", training.judged.state_dict(), facts, may_write)
+        # `last` first: it has all of `best`, which a resume after a kill in between writes from it.
+        # The other way round a kill would leave the weights of an epoch that is then trained again,
+        # where another machine's bits may find it no better.
         ticker.save()
+        if better:
+            _write_best(training, folder, report.epoch, may_write)
         on_epoch(report)
     if config.objective == "rank" and team.leads:
         cuts.cut(folder, data, team.device, ticker.cutting, may_write)
     best = _best(aim, point.reports)
     return Result(tuple(point.reports), best.epoch, versions(team.device), ticker.note)
+
+
+def _write_best(
+    training: Training, folder: Path, epoch: int, may_write: checkpoint.MayWrite
+) -> None:
+    """Write what is judged now as `best`, that of epoch `epoch`.
+
+    No timings in it, so that the same training gives the same file, to the hash.
+    """
+    facts = resume.facts_of(training.config, training.data) | {"epoch": epoch}
+    checkpoint.write(folder, "best", training.judged.state_dict(), facts, may_write)
+
+
+def _mend_best(
+    training: Training, folder: Path, aim: Objective, point: Point, may_write: checkpoint.MayWrite
+) -> None:
+    """Write `best` if a kill came between it and the `last` that was restored."""
+    if not point.reports or point.middle.step:
+        return
+    epoch = _best(aim, point.reports).epoch
+    if epoch != point.reports[-1].epoch:
+        return
+    try:
+        written = checkpoint.read(folder, "best")[1].get("epoch")
+    except BadInput:  # missing, or damaged: its weights are here
+        written = None
+    if written != epoch:
+        _write_best(training, folder, epoch, may_write)
 
 
 def _merit(aim: Objective, report: EpochReport) -> tuple[float, float]:
@@ -253,9 +283,14 @@ def train_step(training: Training, aim: Objective, batch: Batch, rate: float) ->
 
 
 def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
-    """Add up the gradients of the batch's mean loss; return its summed loss and right ones."""
+    """Add up the gradients of the step's mean loss; return the batch's summed loss and right ones.
+
+    Several processes' gradients are averaged. Their shares of the step differ by one example, so
+    each divides by the mean share: so all examples weigh the same.
+    """
     dtype = autocast_dtype(training.device)
     examples, sums = len(batch.targets) // aim.group, []
+    mean_share = batch.shared / aim.group / training.engine.processes
     # A pair is never divided.
     cuts_at = [aim.group * (examples * i // training.parts) for i in range(1, training.parts)]
     smoothing = training.config.label_smoothing if training.config.objective == "classify" else 0.0
@@ -266,7 +301,7 @@ def _gradients(training: Training, aim: Objective, batch: Batch) -> Tensor:
         logits = logits.float()
         loss = aim.loss(logits, targets)
         goal = recipe.softened(loss, logits, smoothing)
-        (goal / examples).backward()  # type: ignore[no-untyped-call]
+        (goal / mean_share).backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack([loss.detach(), aim.correct(logits.detach(), targets)]))
     return torch.stack(sums).sum(dim=0)
 

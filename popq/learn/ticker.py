@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popq.errors import PopqError
-from popq.learn import resume
+from popq.learn import cuts, resume
 from popq.learn.checkpoint import MayWrite
 from popq.learn.data import edges
 from popq.learn.resume import Point
@@ -33,7 +33,7 @@ class Progress:
 
     Epoch 0 computes a frozen network's features. `loss` and `accuracy` are those of training in
     this epoch when last looked at; `images_per_second` and `left_s`, to the end of the last epoch,
-    follow from what was done since this process began. None where not known yet.
+    follow from what was trained and validated since this process began. None where not known yet.
     """
 
     epoch: int
@@ -72,10 +72,12 @@ class Ticker:
     def features(self, done: int) -> None:
         """Tell of photos whose features are known."""
         self._on_progress(Progress(0, done, len(self._training.data.pixels)))
+        # Rate and time left are those of training, which begins once all features are there.
+        self._began = time.monotonic()
 
     def cutting(self, done: int) -> None:
         """Tell of photos whose scores say where a ranking's tiers are cut."""
-        total = len(self._training.data.train)
+        total = min(len(self._training.data.train), cuts.PHOTOS)
         self._on_progress(Progress(self._training.config.epochs, done, total))
 
     def trained(self, epoch: int, photos: int, seen: Metrics | None, *, look: bool) -> None:

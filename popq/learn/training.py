@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from popq.errors import BadInput, Misconfigured
 from popq.learn import recipe
 from popq.learn.config import Config
-from popq.learn.data import Data, aim_of, resident, room_on
+from popq.learn.data import Data, aim_of, edges, resident, room_on, smallest_share
 from popq.learn.engine import Engine
 from popq.learn.model import HEAD, build, place
 
@@ -24,6 +24,8 @@ from popq.learn.model import HEAD, build, place
 COMPILE_FROM = 500_000
 #: Any of them will do.
 COMPILERS = ("g++", "clang++", "c++")
+#: Photos of a step that a process gets at least: a batch norm needs two.
+FEWEST = 2
 
 
 @dataclass
@@ -80,10 +82,17 @@ def begin(
     `weights` as `model.build` takes them, and the errors that it raises.
     """
     engine = engine or Engine(device)
-    if config.batch_size < 2 * engine.processes:
+    if config.batch_size < FEWEST * engine.processes:
         raise BadInput(
             f"A batch of {config.batch_size} cannot be shared by {engine.processes} processes, "
             "two photos each at least; give a larger --batch-size."
+        )
+    if engine.processes > 1 and smallest_share(data, config, engine.processes) < FEWEST:
+        step = int(np.diff(edges(data, config)).min())
+        raise BadInput(
+            f"A step of {step} photos (of {len(data.train)}, in steps of nearly the same size) "
+            f"cannot be shared by {engine.processes} processes, two photos each at least; start "
+            "fewer, or give a larger --batch-size if there are more photos than that."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -1,5 +1,7 @@
 """A frozen network: its features are computed once, and its head alone learns."""
 
+import fcntl
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +66,46 @@ def test_features_are_computed_once_for_runs_of_the_same_weights(frozen, data, t
     assert file.read_bytes() == whole
     fitted(replace(frozen, image_size=64), "other size")
     assert len(list(cache.iterdir())) == 2
+
+
+def test_what_a_killed_process_left_half_written_is_removed(frozen, data, tmp_path):
+    left, written = (tmp_path / f"features-{name}.npy.{name}.tmp" for name in ("left", "written"))
+    left.write_bytes(b"half")
+    seen = []
+
+    def look(progress):
+        if progress.epoch == 0:
+            seen.append(set(tmp_path.glob("*.tmp")))
+
+    with written.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process that writes it does
+        fit(
+            replace(frozen, epochs=1),
+            data,
+            tmp_path / "run",
+            device="cpu",
+            on_epoch=lambda _: None,
+            on_progress=look,
+            cache=tmp_path,
+        )
+    assert [len(files) for files in seen] == [2] * len(seen)  # its own and the other's
+    assert list(tmp_path.glob("*.tmp")) == [written]
+    assert len(list(tmp_path.glob("features-*.npy"))) == 1
+
+
+def test_the_time_left_of_training_does_not_count_the_features(frozen, data, tmp_path):
+    pause, seen = 1.0, []
+
+    def on_progress(progress):
+        if progress.epoch == 0:
+            time.sleep(pause)
+        seen.append(progress)
+
+    report = run(frozen, data, tmp_path, on_progress=on_progress).reports[0]
+    assert len([p for p in seen if p.epoch == 0]) > 1  # the pauses were longer than one
+    last = [p for p in seen if p.epoch == 1][-1]
+    # By the rate that was told, its photos took about as long as the epoch, not the features too.
+    assert last.done / last.images_per_second < report.seconds + pause
 
 
 def test_a_frozen_run_goes_on_with_the_same_bits(frozen, data, tmp_path):

@@ -1,5 +1,6 @@
 """Training: metrics, checkpoints, resume, and how it ends when something goes wrong."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,48 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(finished, data, tmp_p
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.parametrize("writes", range(6))
+def test_a_kill_between_two_checkpoints_leaves_no_best_that_last_does_not_know(
+    finished, data, tmp_path, writes
+):
+    config, folder, whole, _, _ = finished
+    asked = 0
+
+    def may_write():
+        nonlocal asked
+        asked += 1
+        if asked > writes:
+            raise Stop
+
+    nothing = {"on_epoch": lambda _: None, "on_progress": lambda _: None}
+    with contextlib.suppress(Stop):  # not every epoch is a best one: it may write less often
+        fit(config, data, tmp_path, device="cpu", may_write=may_write, **nothing)
+    done, best = (
+        load(tmp_path, name)[1].epoch if path_of(tmp_path, name).exists() else 0
+        for name in ("last", "best")
+    )
+    # Else its epoch would be trained again, and on another machine perhaps not be the best.
+    assert best <= done
+    seen = set()
+    result = run(config, data, tmp_path, on_progress=lambda p: seen.add(p.epoch))
+    assert seen == set(range(done + 1, config.epochs + 1))
+    assert timeless(result.reports) == timeless(whole.reports)
+    assert weights_sha256(tmp_path) == weights_sha256(folder)
+
+
+def test_a_best_that_is_lost_is_written_again_while_its_weights_are_there(config, data, tmp_path):
+    short = replace(config, epochs=1)
+    run(short, data, tmp_path)
+    best = path_of(tmp_path, "best")
+    whole = best.read_bytes()
+    for left in (whole[:-100], None):
+        best.unlink()
+        if left is not None:
+            best.write_bytes(left)
+        run(short, data, tmp_path)
+        assert best.read_bytes() == whole
+
+
 def test_a_run_stopped_in_its_first_epoch_starts_over(config, data, tmp_path):
     (tmp_path / "last.0.tmp").write_bytes(b"half written")
     with pytest.raises(Stop):
@@ -195,7 +238,7 @@ def test_a_disk_that_refuses_leaves_no_half_file(config, data, tmp_path):
 
     with pytest.raises(Misconfigured, match="cannot be written"):
         run(replace(config, epochs=1), data, tmp_path, on_progress=in_the_way)
-    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"best.safetensors", "last.safetensors"}
 
 
 def test_the_sha256_follows_the_file(finished):

@@ -47,6 +47,26 @@ def finished(request, config, data, tmp_path_factory):
     return config, folder, run(config, data, folder)
 
 
+def test_cutting_the_tiers_reaches_its_total(config, tmp_path):
+    # More photos to train on than are looked at, all of them one picture that takes no room.
+    photos = 4100
+    labels = np.linspace(0, 1, photos)
+    pairs = Pairs(np.array([(row, row + 1000) for row in range(16)]), np.array([(4098, 4099)]))
+    data = Data(
+        pixels=np.broadcast_to(np.uint8(100), (photos, 256, 256, 3)),
+        targets=(labels > 0.5).astype(np.int64),
+        train=np.arange(4098),
+        val=np.arange(4098, photos),
+        mean=(0.4, 0.4, 0.4),
+        std=(0.2, 0.2, 0.2),
+        labels=Labels(labels, cuts=(0.5,), tier_labels=(0.25, 0.75)),
+        pairs=pairs,
+    )
+    seen = []
+    run(replace(config, objective="rank", outputs=2, epochs=1), data, tmp_path, seen.append)
+    assert seen[-1].done == seen[-1].total < len(data.train)
+
+
 def timeless(result):
     return [replace(report, seconds=0.0, images_per_second=0.0) for report in result.reports]
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from popq.errors import BadInput, Misconfigured
 from popq.learn import checkpoint
 from popq.learn.checkpoint import path_of
-from popq.learn.data import aim_of
+from popq.learn.data import Batch, aim_of
 from popq.learn.loop import begin, fit, train_one_epoch
 from popq.learn.ticker import Halt
 
@@ -117,7 +117,7 @@ def test_gradients_of_parts_add_up_to_those_of_the_batch(config, data):
         training.net = torch.nn.Sequential(torch.nn.Flatten(), training.model.fc)
         training.parts = parts
         features = torch.randn(9, 512, generator=torch.Generator().manual_seed(0))
-        batch = type("Batch", (), {"images": features, "targets": torch.arange(9) % 3})()
+        batch = Batch(features, torch.arange(9) % 3, shared=9)
         from popq.learn.loop import train_step  # noqa: PLC0415 - beside its one use
 
         sums = train_step(training, aim_of(config, data), batch, 0.1)
