@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from popq.errors import BadInput, Misconfigured, PopqError
+from popq.images.decode import LARGE, SHRUNK_FROM
 from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
 from popq.learn.config import Config
 from popq.learn.model import read_weights
@@ -51,6 +52,10 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
     """Write weights and card into an empty folder; `about` goes into the card as it is."""
     config = card.config
     weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    shrink = (
+        f"over {LARGE:,} pixels: shrink by 2, 4 or 8 on each side, a JPEG by its decoder, others by"
+        f" means of blocks, until no more are left or the shorter side is below {SHRUNK_FROM:,}"
+    )
     square, seen = f"{PACK_SIDE}x{PACK_SIDE}", f"{config.image_size}x{config.image_size}"
     told = {
         "format": FORMAT,
@@ -62,6 +67,7 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
         "preprocessing": {
             "steps": [
                 "decode to RGB; alpha on white; upright by EXIF; colour profiles ignored",
+                shrink,
                 f"the largest centre square, to {square}, bilinear with antialiasing",
                 f"the central {CENTRE_SIDE}x{CENTRE_SIDE} of it, to {seen}, in the same way",
                 "divide by 255, subtract mean, divide by std, for each channel",
