@@ -54,7 +54,7 @@ def export_model_command(folder: Path, run: int | None, onnx: bool, as_json: boo
         return
     click.echo(f"Run {made['run']} is in {folder}: {', '.join(made['files'])}.")
     if onnx:
-        click.echo(f"ONNX gives the same scores to {made['onnx_differs_by']:.1g}.")
+        click.echo(f"ONNX gives the same scores to {made['onnx_differs_by']:.1g} of their size.")
 
 
 @export_command.command("scores")

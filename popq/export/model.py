@@ -9,6 +9,7 @@ from typing import Any, Final
 from popq.bootstrap import Rooms, torch_stage
 from popq.export.whole import whole_folder
 from popq.stages import revision
+from popq.stages.dataset import describe
 
 #: What whoever gets the model must know of the photos that it was made from.
 LICENCES: Final = """\
@@ -34,7 +35,8 @@ def save(rooms: Rooms, run_id: int, target: Path, *, onnx: bool) -> dict[str, An
     found = stage.open_run(rooms.catalogue, rooms.settings.data_dir / "runs", run_id)
     model, card, run, dataset = found
     with whole_folder(target) as scratch:
-        exported.write(scratch, model, card, _about(run, dataset))
+        about = _about(run, dataset, describe(rooms.catalogue, dataset.name)["count"])
+        exported.write(scratch, model, card, about)
         furthest = None
         if onnx:
             furthest = exported.write_onnx(scratch, model, card)
@@ -42,7 +44,7 @@ def save(rooms: Rooms, run_id: int, target: Path, *, onnx: bool) -> dict[str, An
     return {"export": str(target), "run": run_id, "files": files, "onnx_differs_by": furthest}
 
 
-def _about(run: Any, dataset: Any) -> dict[str, Any]:
+def _about(run: Any, dataset: Any, photos: int) -> dict[str, Any]:
     return {
         "run": run.id,
         "exported_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -53,7 +55,7 @@ def _about(run: Any, dataset: Any) -> dict[str, Any]:
         "dataset": {
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
-            "photos": dataset.count,
+            "photos": photos,
             "split": dataset.split_rule,
             "seed": dataset.seed,
         },

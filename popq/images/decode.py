@@ -23,7 +23,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -46,6 +47,8 @@ MAX_WEBP_PIXELS = 12_000_000
 MAX_SIDE = 65_535
 #: Photos with more pixels are shrunk as they are decoded.
 LARGE = 2_000_000
+#: They are halved as long as the shorter side has as many pixels: twice the crop's are left.
+SHRUNK_FROM = 4 * SIDE
 #: What Flickr serves, and what folders of photos hold besides.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 
@@ -117,22 +120,28 @@ def decode(source: Path | BinaryIO) -> Decoded:
     Pillow lacks) or TRANSIENT (unreadable now, too little memory).
     """
     data = _read(source)
+    with _named(f"{len(data):,} bytes"), _BUDGET.open() as spend:
+        return _decode(data, spend)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Raise popq's errors for what Pillow raises of a picture, which is `what`."""
     try:
-        with _BUDGET.open() as spend:
-            return _decode(data, spend)
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # The warning is raised where warnings are made errors; elsewhere `_check_size` follows.
         raise Permanent(f"too many pixels: {error}", outcome=Outcome.TOO_LARGE) from error
     except UnidentifiedImageError as error:
-        message = f"{len(data):,} bytes that are no picture of {', '.join(FORMATS)}"
+        message = f"{what} that are no picture of {', '.join(FORMATS)}"
         raise Transient(message, outcome=Outcome.CORRUPT) from error
     except _BROKEN as error:
-        message = f"{len(data):,} bytes that are no whole picture: {error}"
+        message = f"{what} that are no whole picture: {error}"
         raise Transient(message, outcome=Outcome.CORRUPT) from error
     except MemoryError as error:
         # Sizes were checked before: it is this process that is short of memory, not the picture
         # that is broken.
-        message = f"too little memory is left here to decode {len(data):,} bytes"
+        message = f"too little memory is left here to decode {what}"
         raise Transient(f"{message}; start fewer workers, or one with more memory") from error
 
 
@@ -142,40 +151,71 @@ def _decode(data: bytes, spend: Callable[[int], None]) -> Decoded:
         _check_size(opened)
         size, name = opened.size, opened.format or "?"
         spend(_cost(opened))
-        shrink = _shrink(opened)
+        shrink = _shrink(*opened.size)
+        if opened.format in {"JPEG", "MPO"} and shrink > 1:
+            opened.draft(opened.mode, (opened.width // shrink, opened.height // shrink))
+            shrink = 1
         opened.load()
         turn = _turn(opened)
-        image = _rgb(opened) if shrink == 1 else _rgb_by_strips(opened, shrink)
+        image = _rgb(opened, shrink)
     if turn is not None:
         image = image.transpose(turn)
         size = size[::-1] if turn in _SIDEWAYS else size
     return Decoded(image, *size, name)
 
 
-def _cost(opened: ImageFile) -> int:
+def _cost(opened: Image.Image) -> int:
     pixels = opened.width * opened.height
     if opened.format == "WEBP":
         return pixels * _WEBP_COST
     return pixels * (_LARGE_COST if pixels > LARGE else _COST)
 
 
-def _shrink(opened: ImageFile) -> int:
-    """Return by how much to shrink a large photo once it is loaded; a JPEG's decoder does it."""
-    width, height = opened.size
+def _shrink(width: int, height: int) -> int:
+    """Return by how much to shrink a photo on each side: 1 for one that is not large."""
     shrink = 1
-    while width * height > LARGE * shrink**2 and min(width, height) >= 4 * SIDE * shrink:
+    while width * height > LARGE * shrink**2 and min(width, height) >= SHRUNK_FROM * shrink:
         shrink *= 2
-    if opened.format in {"JPEG", "MPO"} and shrink > 1:
-        opened.draft(opened.mode, (width // shrink, height // shrink))
-        shrink = 1
     return shrink
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an opened picture of any mode as `decode` would: RGB, upright, alpha on white."""
-    turn = _turn(image)
-    plain = _rgb(image)
-    return plain if turn is None else plain.transpose(turn)
+    """Return a picture that Pillow opened or made as `decode` returns its file's image.
+
+    One that is not loaded yet is decoded from its file; the first of its frames must be the current
+    one. Of others the pixels are taken as they are, and large ones shrunk by blocks: of a JPEG's
+    that is not to the bit what its decoder makes of the file. Raises as `decode`.
+    """
+    if (file := _file_of(image)) is not None:
+        return decode(file).image
+    what = f"{image.width}x{image.height} pixels of an opened picture"
+    with _named(what), _BUDGET.open() as spend:
+        _check_size(image)
+        spend(_cost(image))
+        image.load()
+        turn = _turn(image)
+        plain = _rgb(image, _shrink(*image.size))
+        return plain if turn is None else plain.transpose(turn)
+
+
+def _file_of(image: Image.Image) -> BinaryIO | None:
+    """Return the file of a picture that is not loaded, None where its pixels are what there is."""
+    if not isinstance(image, ImageFile):
+        return None
+    if image.fp is None:
+        if image.tile:
+            raise Transient("the picture was closed before its pixels were read; open it again")
+        return None
+    if image.format not in {*FORMATS, "MPO"} or image.tell() != 0:
+        return None
+    try:
+        at = image.fp.tell()
+        image.fp.seek(0)
+        data = image.fp.read()
+        image.fp.seek(at)
+    except (OSError, ValueError) as error:  # closed by whoever opened it, for one
+        raise Transient(f"the picture's file cannot be read: {error}") from error
+    return io.BytesIO(data)
 
 
 def crop(image: Image.Image) -> Image.Image:
@@ -226,12 +266,14 @@ def _rgb_by_strips(image: Image.Image, shrink: int) -> Image.Image:
     width, height = image.size
     small = Image.new("RGB", (-(-width // shrink), -(-height // shrink)))
     for top in range(0, height, _STRIP):
-        strip = _rgb(image.crop((0, top, width, min(top + _STRIP, height))))
+        strip = _rgb(image.crop((0, top, width, min(top + _STRIP, height))), 1)
         small.paste(strip.reduce(shrink), (0, top // shrink))
     return small
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, shrink: int) -> Image.Image:
+    if shrink > 1:
+        return _rgb_by_strips(image, shrink)
     if image.mode.startswith("I;16"):
         # Pillow's own conversion would clip at 255 and so turn nearly all of it white.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")

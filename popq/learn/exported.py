@@ -25,6 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from popq.errors import BadInput, Misconfigured, PopqError
+from popq.images.decode import LARGE, SHRUNK_FROM
 from popq.learn.augment import CENTRE_SIDE, PACK_SIDE
 from popq.learn.config import Config
 from popq.learn.model import read_weights
@@ -34,7 +35,8 @@ from popq.learn.predict import Card, network
 #: The version of a card's shape: 2 has `weights_sha256`, without which no weights are trusted.
 FORMAT: Final = 2
 WEIGHTS, CARD, GRAPH = "model.safetensors", "card.json", "model.onnx"
-#: How far the graph's scores and probabilities may be from the network's.
+#: How far the graph's probabilities may be from the network's, and its scores in shares of how
+#: large scores are (`_size`): the graph reckons in single precision, seven digits of whatever size.
 TOLERANCE: Final = 1e-4
 
 
@@ -50,6 +52,10 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
     """Write weights and card into an empty folder; `about` goes into the card as it is."""
     config = card.config
     weights = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    shrink = (
+        f"over {LARGE:,} pixels: shrink by 2, 4 or 8 on each side, a JPEG by its decoder, others by"
+        f" means of blocks, until no more are left or the shorter side is below {SHRUNK_FROM:,}"
+    )
     square, seen = f"{PACK_SIDE}x{PACK_SIDE}", f"{config.image_size}x{config.image_size}"
     told = {
         "format": FORMAT,
@@ -61,6 +67,7 @@ def write(folder: Path, model: nn.Module, card: Card, about: dict[str, Any]) -> 
         "preprocessing": {
             "steps": [
                 "decode to RGB; alpha on white; upright by EXIF; colour profiles ignored",
+                shrink,
                 f"the largest centre square, to {square}, bilinear with antialiasing",
                 f"the central {CENTRE_SIDE}x{CENTRE_SIDE} of it, to {seen}, in the same way",
                 "divide by 255, subtract mean, divide by std, for each channel",
@@ -128,9 +135,10 @@ def check_onnx() -> None:
 
 
 def write_onnx(folder: Path, model: nn.Module, card: Card) -> float:
-    """Write the graph and run it beside the network; return the largest difference of a score.
+    """Write the graph and run it beside the network; return the largest difference between both.
 
-    Raises `PopqError` when scores or probabilities differ by more than `TOLERANCE`.
+    That is of probabilities, or of scores in shares of how large scores are. Raises `PopqError`
+    when it is more than `TOLERANCE`, or no number.
     """
     whole = _Whole(model.float().cpu(), card).eval()
     size = card.config.image_size
@@ -151,7 +159,7 @@ def write_onnx(folder: Path, model: nn.Module, card: Card) -> float:
     if program is None:
         raise PopqError("torch wrote no ONNX graph.")
     _write(folder / GRAPH, program.model_proto.SerializeToString())
-    return _compare(folder / GRAPH, whole, rng)
+    return _compare(folder / GRAPH, whole, _size(card), rng)
 
 
 class _Whole(nn.Module):
@@ -185,21 +193,31 @@ class _Whole(nn.Module):
         return probabilities @ self.labels, probabilities
 
 
-def _compare(graph: Path, whole: _Whole, rng: np.random.Generator) -> float:
+def _size(card: Card) -> float:
+    """Return how large the scores of a network are, at least 1."""
+    scale = card.scale
+    if card.config.objective == "rank":  # whose scores are not in the labels' unit, but the cuts'
+        return max(1.0, *map(abs, scale.cuts))
+    return max(1.0, abs(scale.mean), scale.std, *map(abs, scale.tier_labels))
+
+
+def _compare(graph: Path, whole: _Whole, size: float, rng: np.random.Generator) -> float:
     """Return how far the graph's numbers are from what popq itself reads off the network."""
     import onnxruntime  # noqa: PLC0415 - an extra
 
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    size = session.get_inputs()[0].shape[1]
-    furthest = 0.0
+    side = session.get_inputs()[0].shape[1]
+    found = []
     for photos in (1, 5):
-        crops = rng.integers(0, 256, (photos, size, size, 3), dtype=np.uint8)
+        crops = rng.integers(0, 256, (photos, side, side, 3), dtype=np.uint8)
         with torch.inference_mode():
             reading = whole.aim.read(whole.outputs(torch.from_numpy(crops)))
-        ours = [part for part in (reading.scores, reading.probabilities) if part is not None]
-        for a, b in zip(ours, session.run(None, {"crops": crops}), strict=True):
-            furthest = max(furthest, float(np.abs(a - b).max()))
-    if furthest > TOLERANCE:
+        scores, *shares = session.run(None, {"crops": crops})
+        found.append(np.abs(reading.scores - scores).max() / size)
+        if reading.probabilities is not None:
+            found.append(np.abs(reading.probabilities - shares[0]).max())
+    furthest = float(np.max(found))
+    if not furthest <= TOLERANCE:  # NaN is not
         message = f"The ONNX graph differs from the network by {furthest:.2g}"
         allowed = f"at most {TOLERANCE:g} is allowed"
         raise PopqError(f"{message} ({allowed}): nothing is exported; leave out --onnx.")

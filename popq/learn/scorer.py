@@ -61,9 +61,11 @@ class Scorer:
     def score(self, pictures: Iterable[Path | str | Image.Image]) -> list[Prediction]:
         """Score pictures and return one `Prediction` for each, in their order.
 
-        Each is a path or a PIL image of any mode and of at least 64 pixels on a side; its centre
-        square is looked at. They are batched inside, and a picture's numbers do not depend on its
-        neighbours (to 1e-4). Raises `Permanent` or `Transient` for the first that cannot be read.
+        Each is a path or a PIL image of at least 64 pixels on a side, whose numbers are those of
+        its file (see `decode.upright` for large JPEGs that were loaded before); its centre square
+        is looked at. They are batched inside, and a picture's numbers do not depend on its
+        neighbours (to 1e-4). Raises `Permanent` or `Transient` for the first that cannot be read,
+        is too small or too large.
         """
         found = []
         for result in self.stream(pictures, read):

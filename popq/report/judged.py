@@ -85,8 +85,13 @@ def verdict(metrics: dict[str, Any]) -> str:
     best = best_without_pixels(metrics)
     if best is None:
         return ""
-    accuracy = metrics["accuracy"]
+    accuracy, lead = metrics["accuracy"], figures.interval(metrics, "lead")
     if accuracy > best.accuracy:
+        if lead is not None and lead[0] <= 0:
+            return (
+                "On photos it never trained on, the network is right more often than “"
+                f"{best.name}”, a predictor that sees no pixel, but by no more than luck may give."
+            )
         return "On photos it never trained on, the network beats every predictor without pixels."
     as_good = "is no better than" if accuracy == best.accuracy else "is worse than"
     return (

@@ -68,6 +68,8 @@ CROSSING: Final = {
     "duplicates": "pictures on several sides",
     "neighbours": "photos with a close neighbour in training",
 }
+#: Units of the losses that are not in nats; see `learn.objectives`.
+LOSS_UNITS: Final = {"regress": "Huber, label deviations"}
 SPLITS: Final = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -244,13 +246,18 @@ def _run(found: _Found) -> dict[str, Any] | None:
     row = found.run
     if row is None:
         return None
+    objective = row.config.get("objective", "classify")  # as of before there were objectives
+    unit = LOSS_UNITS.get(objective, "nats")
     curves = []
     if found.epochs:
-        curves = [plots.curve(found.epochs, what, row.best_epoch) for what in ("loss", "accuracy")]
+        curves = [
+            plots.curve(found.epochs, what, row.best_epoch, unit) for what in ("loss", "accuracy")
+        ]
     metrics = row.metrics
     bins, parts = metrics.get("calibration"), metrics.get("by_label")
     return {
         "row": row,
+        "objective": objective,
         "unit": in_labels_unit(row.config),
         "metrics": metrics,
         "measured": judged.measured(metrics),

@@ -125,8 +125,13 @@ def losses(years: Sequence[Year]) -> Plot:
     return Plot(_svg(draw), f"Share of the photos of each year of upload that was lost: {told}.")
 
 
-def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot:
-    """Plot `what` ("loss" or "accuracy") of training and validation, with the best epoch marked."""
+def curve(
+    epochs: Sequence[dict[str, Any]], what: str, best: int | None, unit: str = "nats"
+) -> Plot:
+    """Plot `what` ("loss" or "accuracy") of training and validation, with the best epoch marked.
+
+    `unit` is that of a loss.
+    """
     numbers = [epoch["epoch"] for epoch in epochs]
     train, val = ([epoch[f"{side}_{what}"] for epoch in epochs] for side in ("train", "val"))
     marks = "o" if len(epochs) == 1 else ""
@@ -138,7 +143,7 @@ def curve(epochs: Sequence[dict[str, Any]], what: str, best: int | None) -> Plot
             axes.axvline(best, color=RULE, linewidth=1, zorder=0)
             axes.plot([best], [val[numbers.index(best)]], "o", color=ACCENT, label="best epoch")
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{what}, nats" if what == "loss" else what)
+        axes.set_ylabel(f"{what}, {unit}" if what == "loss" else what)
         if what == "loss" and max(*train, *val) > STEEP * min(*train, *val) > 0:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -264,9 +264,10 @@ def _fingerprint(photos: _Photos, tier: list[int], split: list[str]) -> str:
 def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
     """Return what a data set is, JSON-able: counts, cuts, mean, std, splits, crossing, warnings.
 
-    `crossing` counts owners and pictures that stand on several sides of the split, and photos that
-    judge and have a training photo of their owner within `NEAR_IDS` ids. Raises `BadInput` for an
-    unknown name.
+    Photos are counted as they are in the set now, purged ones no longer; what crosses, when the
+    set was made: `crossing` counts owners and pictures that stand on several sides of the split,
+    and photos that judge and have a training photo of their owner within `NEAR_IDS` ids. Raises
+    `BadInput` for an unknown name.
     """
     with catalogue.read() as tx:
         row = datasets.get(tx, name)
@@ -279,7 +280,7 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
     crossed = ("owners", "duplicates", "neighbours")
     return {
         "dataset": row.name,
-        "count": row.count,
+        "count": sum(sizes.values()),
         "tiers": row.tiers,
         "fit": row.fit,
         "cuts": row.cuts,
@@ -294,13 +295,19 @@ def describe(catalogue: Catalogue, name: str) -> dict[str, Any]:
         "tie_rule": row.tie_rule,
         "seed": row.seed,
         "fingerprint": row.fingerprint,
-        "warnings": _warnings(row, sizes["val"] + sizes["test"]),
+        "warnings": _warnings(row, sizes),
     }
 
 
-def _warnings(row: Any, judged: int) -> list[str]:
+def _warnings(row: Any, sizes: dict[str, int]) -> list[str]:
     found = row.crossing
+    judged, purged = sizes["val"] + sizes["test"], row.count - sum(sizes.values())
     warnings = []
+    if purged > 0:
+        warnings.append(
+            f"{purged} of its {row.count} photos were purged since it was made: its cuts,"
+            " fingerprint and channels are those of all of them"
+        )
     if row.split_rule == "owner" and found.get("without_owner"):
         warnings.append(
             f"the owners of {found['without_owner']} of {row.count} photos are unknown: photos of"

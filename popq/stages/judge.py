@@ -69,8 +69,14 @@ def record(tx: Tx, run: int, photos: Sequence[int], said: Said) -> None:
         photos,
         said.scores.astype(np.float64).tolist(),
         said.tiers.tolist(),
-        None if shares is None else np.round(shares.astype(np.float64), 6).tolist(),
+        None if shares is None else [[_short(share) for share in row] for row in shares.tolist()],
     )
+
+
+def _short(share: float) -> float:
+    # Six digits wherever the point is: a share rounded to 0 would cost a network that is sure and
+    # wrong more cross-entropy than the run was judged by.
+    return float(f"{share:.6g}")
 
 
 def owner_numbers(owners: Sequence[str | None]) -> npt.NDArray[np.int64]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from popq.catalogue import datasets, runs
 from popq.catalogue.db import Catalogue, Tx
 from popq.catalogue.states import RunState
+from popq.errors import BadInput
 from popq.learn import trackers
 from popq.learn.config import configure
 from popq.learn.model import build, check_weights, full_path, pick_device
@@ -66,8 +68,23 @@ def _asked(
     row = datasets.get(tx, dataset)
     training = sum(n for split, _, n in datasets.counts(tx, row.id) if split == "train")
     config = configure(preset, training, outputs=row.tiers, **options).to_json()
+    if config["objective"] == "regress":
+        _check_cuts(row)
     # Whoever trains it stands in another folder than whoever asked.
     return row, config | {"weights": full_path(config["weights"])}
+
+
+def _check_cuts(dataset: Any) -> None:
+    # Cuts by rank may be equal where labels tie. A regression reads its tiers off the cuts, and no
+    # score lies between two that are equal.
+    for lower, (cut, upper) in enumerate(pairwise(dataset.cuts), start=1):
+        if cut == upper:
+            message = f"Data set {dataset.name!r} was cut by rank, through labels of {cut:g}: its"
+            message += f" tier {lower + 1} has no range of labels, so a regression can put no photo"
+            raise BadInput(
+                f"{message} there. Make a data set with cuts between labels (`popq dataset create`"
+                " without --preset seed), or train with --objective classify or rank."
+            )
 
 
 def _same(tx: Tx, dataset: int, config: dict[str, Any], options: dict[str, Any]) -> Any | None:

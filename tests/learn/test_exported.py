@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from popq.errors import BadInput
+from popq.errors import BadInput, PopqError
 from popq.learn import exported
 from popq.learn.config import Config
 from popq.learn.model import build
@@ -17,9 +17,9 @@ from popq.learn.predict import Card
 SCALE = Scale((2.0, 4.0), (1.0, 3.0, 5.0), 3.0, 1.5)
 
 
-def card_of(objective):
+def card_of(objective, scale=SCALE):
     config = Config(arch="resnet18", objective=objective, weights="none", image_size=32)
-    return Card(config, SCALE, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 3, "beef")
+    return Card(config, scale, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), 3, "beef")
 
 
 @pytest.mark.parametrize(("objective", "outputs"), [("classify", 3), ("regress", 1), ("rank", 1)])
@@ -39,6 +39,22 @@ def test_what_is_read_is_what_was_written(tmp_path, objective, outputs):
 def test_the_graph_of_a_regression_has_scores_in_the_labels_unit(tmp_path):
     model = build("resnet18", 1, "none").eval()
     assert exported.write_onnx(tmp_path, model, card_of("regress")) < exported.TOLERANCE
+
+
+@pytest.mark.parametrize(("objective", "outputs"), [("classify", 3), ("regress", 1)])
+def test_labels_as_large_as_counts_of_views_are_no_fault_of_the_graph(tmp_path, objective, outputs):
+    views = Scale((5e3, 8e4), (1e3, 4e4, 7e5), 1e5, 3e5)
+    torch.manual_seed(0)
+    model = build("resnet18", outputs, "none").eval()
+    differs = exported.write_onnx(tmp_path, model, card_of(objective, views))
+    assert differs < exported.TOLERANCE
+
+
+def test_a_graph_that_gives_no_numbers_is_not_exported(tmp_path):
+    model = build("resnet18", 1, "none").eval()
+    torch.nn.init.constant_(model.fc.bias, float("nan"))
+    with pytest.raises(PopqError, match="differs from the network by nan"):
+        exported.write_onnx(tmp_path, model, card_of("regress"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -123,10 +123,12 @@ class Reported(Scene):
             datasets.set_channels(tx, dataset, [0.5, 0.4, 0.3], [0.2, 0.2, 0.25])
         return dataset
 
-    def trained(self, dataset: int, *, epochs: int = 3, judged: dict | None = None) -> int:
+    def trained(
+        self, dataset: int, *, epochs: int = 3, judged: dict | None = None, **config: str
+    ) -> int:
         """Make a run that is done, with epochs and with metrics as the trainer computes them."""
         with self.catalogue.begin() as tx:
-            run = runs.create(tx, dataset, CONFIG, seed=5)
+            run = runs.create(tx, dataset, CONFIG | config, seed=5)
             term = runs.claim(tx, run, "trainer", 60)
             for n in range(1, epochs + 1):
                 epoch = Epoch(n, 1.1 / n, 0.3 + n / 10, 1.2 / n, 0.35 + n / 20)

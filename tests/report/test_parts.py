@@ -61,6 +61,19 @@ def test_the_verdict_is_against_the_best_that_saw_no_pixel(accuracy, words):
     assert words in judged.verdict({"accuracy": accuracy, "without_pixels": without})
 
 
+@pytest.mark.parametrize(
+    ("lead", "words"),
+    [
+        ([-0.2, 0.3], "more often than “Mean colour”, a predictor that sees no pixel, but by no"),
+        ([0.0, 0.3], "by no more than luck may give"),
+        ([0.1, 0.3], "beats every"),
+    ],
+)
+def test_a_lead_that_may_be_luck_is_no_victory(lead, words):
+    metrics = {"accuracy": 0.51, "without_pixels": {"majority": 0.4, "mean_colour": 0.5}}
+    assert words in judged.verdict(metrics | {"intervals": {"lead": lead}})
+
+
 def test_there_is_no_verdict_without_a_measure():
     assert judged.verdict({}) == ""
     assert judged.verdict({"accuracy": 0.5}) == ""

@@ -11,7 +11,8 @@ from catalogue.scene import DATASET, fresh_scene
 from popq.catalogue import datasets, judgements, runs
 from popq.errors import BadInput
 from popq.stages.compare import compare
-from popq.stages.judge import owner_numbers
+from popq.stages.judge import Said, owner_numbers, record
+from popq.stats import metrics
 
 CUTS = [20.0, 40.0]
 CONFIG = {"arch": "resnet18", "objective": "classify", "epochs": 2}
@@ -59,6 +60,25 @@ def judged(scene, dataset, noise, *, certain=True, photos=None, **config):
             shares.tolist() if certain else None,
         )
     return run
+
+
+def test_a_network_that_is_sure_and_wrong_is_compared_by_the_loss_that_it_was_judged_by(scene):
+    dataset = frozen(scene, scene.photos(60, "stored"))
+    query = "SELECT photo_id, label, tier FROM members WHERE dataset_id = :d AND split = 'val'"
+    rows = scene.rows(f"{query} ORDER BY photo_id", d=dataset)
+    truth, scores = np.array([row[2] for row in rows]), np.array([row[1] for row in rows])
+    shares = np.full((len(rows), 3), 1e-9, dtype=np.float32)
+    shares[:, 1] = 3e-7
+    shares[:, 0] = 1 - shares[:, 1:].sum(axis=1)
+    said = Said(scores, np.ones(len(rows), dtype=np.int64), shares)
+    run, other = judged(scene, dataset, noise=1.0), judged(scene, dataset, noise=2.0)
+    with scene.catalogue.begin() as tx:
+        record(tx, run, [row[0] for row in rows], said)
+    own = metrics.points(
+        metrics.predictions(truth, said.tiers, scores, scores, tiers=3, probabilities=shares)
+    )
+    told = compare(scene.catalogue, run, other)["metrics"]["cross_entropy"]
+    assert told["first"] == pytest.approx(own["cross_entropy"], rel=1e-5)
 
 
 def test_two_runs_on_one_data_set(scene):

@@ -10,6 +10,7 @@ from popq.catalogue import datasets, migrate
 from popq.catalogue.db import Catalogue
 from popq.catalogue.models import Photo, PhotoMoments
 from popq.errors import BadInput
+from popq.stages import plan
 from popq.stages.dataset import RANK_RULE, Spec, create, describe
 
 HASHES = {"far": "00ff00ff00ff00ff", "also far": "0f0f0f0f0f0f0f0f"}
@@ -188,3 +189,15 @@ def test_a_frozen_set_stays_when_all_around_it_changes(catalogue):
     other = create(catalogue, Spec("e", val=0.4))
     assert other["count"] == 63
     assert describe(catalogue, "d") == made
+
+
+def test_cuts_by_rank_through_one_label_are_not_for_a_regression(catalogue):
+    labels = [1.0] * 4 + [5.0] * 16 + [9.0] * 4
+    put(catalogue, [{"label": label} for label in labels])
+    assert create(catalogue, Spec("d", fit="rank", split="photo", val=0.4))["cuts"] == [5.0, 5.0]
+    small = {"arch": "resnet18", "weights": "none", "image_size": 32}
+    with pytest.raises(BadInput, match=r"cut by rank, .*tier 2 has no range.*popq dataset c"):
+        plan.create_run(catalogue, "d", "default", objective="regress", **small)
+    assert Scene(catalogue).rows("SELECT count(*) FROM runs") == [(0,)]
+    # Members of one label that stand in two tiers are what whoever wants the seed's thirds gets.
+    assert plan.create_run(catalogue, "d", "default", objective="classify", **small) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -9,8 +10,10 @@ from houses import FIRST_ID, house, jpeg, quiet, small_world, stored_house
 
 from popq import api
 from popq.errors import BadInput
+from popq.export import model
+from popq.report import page
 from popq.stages import purge
-from popq.stages.dataset import Spec
+from popq.stages.dataset import Spec, describe
 from popq.stages.train import Stopped
 
 TRAIN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 1}
@@ -31,7 +34,7 @@ def take_out(home, **what):
     return api.purge(home.rooms, reason="test", agreed=lambda _: True, on_progress=quiet, **what)
 
 
-def test_files_and_packs_go_and_a_later_run_does_without(home):
+def test_files_and_packs_go_and_a_later_run_does_without(home, tmp_path):
     run = api.new_run(home.rooms, "main", "default", TRAIN)
     api.train(home.rooms, run, on_progress=quiet)
     packs = home.rooms.settings.data_dir / "packs"
@@ -44,6 +47,21 @@ def test_files_and_packs_go_and_a_later_run_does_without(home):
     assert home.sql("SELECT count(*) FROM members") == [(36,)]
     run = api.new_run(home.rooms, "main", "default", TRAIN | {"seed": 1})
     assert api.train(home.rooms, run, on_progress=quiet)["state"] == "done"
+    model.save(home.rooms, run, tmp_path / "model", onnx=False)
+    card = json.loads((tmp_path / "model" / "card.json").read_text())
+    assert card["dataset"]["photos"] == 36
+
+
+def test_a_data_set_and_its_report_count_what_is_left(home):
+    take_out(home, owner="10000003@N00")
+    described = describe(home.rooms.catalogue, "main")
+    assert described["count"] == sum(described["splits"].values()) == 36
+    (warning,) = [one for one in described["warnings"] if "purged" in one]
+    assert warning.startswith("4 of its 40 photos were purged since")
+    html = page.make(home.rooms.catalogue, home.rooms.store, None).html.decode()
+    for name in ("split.all", "dataset.count", "summary.members"):
+        assert f'data-q="{name}" data-v="36"' in html
+    assert warning in html
 
 
 def asked(home, **options):
