@@ -120,7 +120,7 @@ def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):
     stored.rooms.store.delete(key)
     with without(stored, "packs"):  # a packed photo needs no file
         api.work(stored.rooms, "score", run_id=run, on_progress=quiet)
-    assert stored.sql(f"SELECT state, sha256 FROM photos WHERE id = {photo}") == [
+    assert stored.sql(f"SELECT state, file_key FROM photos WHERE id = {photo}") == [
         ("resolved", None)
     ]
     assert api.work(stored.rooms, "download", on_progress=quiet).moved == 1
