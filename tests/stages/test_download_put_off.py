@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from houses import house, small_world, static_urls
 
 from popq import api
@@ -19,7 +21,8 @@ def waiting_for_the_api(home, tmp_path):
     drain, job = home.rooms.drain("download"), home.rooms.enqueue("download", by="test").job
     drain.stage("download", None)
     with home.rooms.catalogue.begin() as tx:
-        tx.exec_driver_sql("UPDATE hosts SET paused_until = 4e9 WHERE name LIKE 'flickr-api%'")
+        until = time.time() + 3600
+        tx.exec_driver_sql(f"UPDATE hosts SET paused_until = {until} WHERE name LIKE 'flickr-api%'")
     return job, drain
 
 
