@@ -398,6 +398,6 @@ def test_a_job_whose_last_batches_were_closed_at_once_ends_while_its_host_rests(
         pass
     with home.rooms.catalogue.begin() as tx:
         tx.exec_driver_sql(LEFT_OPEN)
-        tx.exec_driver_sql("UPDATE hosts SET paused_until = 9e9")
+        tx.exec_driver_sql(f"UPDATE hosts SET paused_until = {time.time() + 3600}")
     assert not drain.step(job)
     assert home.sql("SELECT state FROM jobs") == [("done",)]
