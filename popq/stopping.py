@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import threading
@@ -17,11 +18,11 @@ _LOOK_S: Final = 1.0
 
 
 def on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` at the first SIGTERM or SIGINT, in the main thread; it must not block."""
+    """Call `stop`, in a thread, at the first SIGTERM or SIGINT."""
 
     def handle(*_: Any) -> None:
         last_call()
-        stop()
+        _aside(stop)
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
@@ -39,7 +40,7 @@ def wait(stop: threading.Event) -> None:
 
 @contextmanager
 def asked(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` at the first SIGTERM or SIGINT within the block, in the main thread.
+    """Call `stop`, in a thread, at the first SIGTERM or SIGINT within the block.
 
     The second does what it did before: what takes long to stop can still be ended at once.
     """
@@ -51,7 +52,7 @@ def asked(stop: Callable[[], None]) -> Iterator[None]:
 
     def handle(*_: Any) -> None:
         give_back()
-        stop()
+        _aside(stop)
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
@@ -59,6 +60,11 @@ def asked(stop: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         give_back()
+
+
+def _aside(stop: Callable[[], None]) -> None:
+    """Call `stop` in a thread: what the main one was just at may hold a lock that it needs."""
+    _thread.start_new_thread(stop, ())  # threading's own way to start one takes a lock, too
 
 
 def last_call() -> None:

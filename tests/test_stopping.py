@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 #: The kernel gives the signal to the other thread, so that the main one sleeps on, as it does when
 #: the signal comes just before its sleep.
 UNWOKEN = """
@@ -19,9 +21,25 @@ print("waits", flush=True)
 stopping.wait(stop)
 """
 
+#: The signal comes while the main thread holds what stopping needs: a line of progress, say.
+BUSY = """
+import signal, threading
+from popq import stopping
+stop, line = threading.Event(), threading.Lock()
+def ask():
+    with line:
+        stop.set()
+with stopping.asked(ask):
+    with line:
+        print("waits", flush=True)
+        signal.pause()  # until the handler has run
+    stopping.wait(stop)
+"""
 
-def test_a_signal_that_does_not_wake_the_main_thread_is_heard_all_the_same():
-    command = [sys.executable, "-c", UNWOKEN]
+
+@pytest.mark.parametrize("code", [UNWOKEN, BUSY], ids=["not woken", "busy"])
+def test_a_signal_is_heard_whatever_the_main_thread_is_at(code):
+    command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "waits\n"
         process.send_signal(signal.SIGTERM)

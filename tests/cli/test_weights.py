@@ -107,10 +107,10 @@ def rewrite(path, change):
 
 
 def test_a_graph_that_differs_from_the_network_is_not_exported(mine):
-    """Labels in tens of millions: single precision, as the graph's, is units away from them."""
+    """Labels of 1e39 are beyond single precision, as the graph's is."""
 
     def enlarge(facts):
-        labels = [1e7 * (label + 1 / 3) for label in facts["scale"]["tier_labels"]]
+        labels = [1e39 * (label + 1 / 3) for label in facts["scale"]["tier_labels"]]
         return facts | {"scale": facts["scale"] | {"tier_labels": labels}}
 
     sha256 = rewrite(weights(mine), enlarge)
