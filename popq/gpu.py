@@ -146,7 +146,7 @@ def _run(rooms: Rooms, unit: Unit, stop: threading.Event) -> bool:
 
 def heed(stop: threading.Event) -> None:
     """Let SIGTERM, or the end of the worker that started this process, set `stop`."""
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stopping.aside(stop.set))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker hears it, and says what to do
     stopping.with_parent(stop.set)
 

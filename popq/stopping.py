@@ -22,7 +22,7 @@ def on_signals(stop: Callable[[], None]) -> None:
 
     def handle(*_: Any) -> None:
         last_call()
-        _aside(stop)
+        aside(stop)
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
@@ -52,7 +52,7 @@ def asked(stop: Callable[[], None]) -> Iterator[None]:
 
     def handle(*_: Any) -> None:
         give_back()
-        _aside(stop)
+        aside(stop)
 
     for signum in SIGNALS:
         signal.signal(signum, handle)
@@ -62,7 +62,7 @@ def asked(stop: Callable[[], None]) -> Iterator[None]:
         give_back()
 
 
-def _aside(stop: Callable[[], None]) -> None:
+def aside(stop: Callable[[], None]) -> None:
     """Call `stop` in a thread: what the main one was just at may hold a lock that it needs."""
     _thread.start_new_thread(stop, ())  # threading's own way to start one takes a lock, too
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
 
@@ -63,8 +62,7 @@ def fake_flickr_command(
             click.echo(f"export {name}={value}")
     show.note(f"Serving {len(world.photos)} photos; counters at {server.desk_url}; Ctrl-C stops.")
     stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
+    stopping.on_signals(stop.set)
     with server:
         stopping.wait(stop)
 
