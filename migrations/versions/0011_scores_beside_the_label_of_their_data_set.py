@@ -11,20 +11,10 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
-# Copies: a migration stays as it was when popq.catalogue.views moves on.
-BEFORE = """
-SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner, p.label, p.state,
-       m.tier, m.split, s.run_id, s.score, s.tier AS predicted_tier, s.probabilities, s.scored_at,
-       p.source_key, d.name AS dataset, r.weights_sha256, s.job_id, s.code
-FROM scores s
-JOIN photos p ON p.id = s.photo_id
-LEFT JOIN runs r ON r.id = s.run_id
-LEFT JOIN datasets d ON d.id = r.dataset_id
-LEFT JOIN members m ON m.photo_id = s.photo_id AND m.dataset_id = r.dataset_id
-"""
-AFTER = """
+# A copy: a migration stays as it was when popq.catalogue.views moves on.
+VIEW = """
 SELECT p.id, p.flickr_id, p.page_url AS url, p.image_url, p.owner,
-       coalesce(m.label, p.label) AS label, p.state,
+       {label} AS label, p.state,
        m.tier, m.split, s.run_id, s.score, s.tier AS predicted_tier, s.probabilities, s.scored_at,
        p.source_key, d.name AS dataset, r.weights_sha256, s.job_id, s.code
 FROM scores s
@@ -36,13 +26,13 @@ LEFT JOIN members m ON m.photo_id = s.photo_id AND m.dataset_id = r.dataset_id
 
 
 def upgrade() -> None:
-    _view(AFTER)
+    _view("coalesce(m.label, p.label)")
 
 
 def downgrade() -> None:
-    _view(BEFORE)
+    _view("p.label")
 
 
-def _view(query: str) -> None:
+def _view(label: str) -> None:
     op.execute("DROP VIEW scored_photos")
-    op.execute(f"CREATE VIEW scored_photos AS {query}")
+    op.execute(f"CREATE VIEW scored_photos AS {VIEW.format(label=label)}")

@@ -6,22 +6,13 @@ import pytest
 from catalogue.scene import Scene
 from sqlalchemy import insert
 
-from popq.catalogue import datasets, migrate
-from popq.catalogue.db import Catalogue
+from popq.catalogue import datasets
 from popq.catalogue.models import Photo, PhotoMoments
 from popq.errors import BadInput
 from popq.stages import plan
 from popq.stages.dataset import RANK_RULE, Spec, create, describe
 
 HASHES = {"far": "00ff00ff00ff00ff", "also far": "0f0f0f0f0f0f0f0f"}
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
-    migrate.upgrade(catalogue)
-    yield catalogue
-    catalogue.close()
 
 
 def put(catalogue, photos):

@@ -14,14 +14,6 @@ PAGE = "https://www.flickr.com/photos/58708830@N00/385070026"
 
 
 @pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
-    migrate.upgrade(catalogue)
-    yield catalogue
-    catalogue.close()
-
-
-@pytest.fixture
 def take(catalogue, tmp_path):
     """Import text as a list, with labels if given; gives the report."""
 

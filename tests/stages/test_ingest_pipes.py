@@ -10,19 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from popq.catalogue import migrate
-from popq.catalogue.db import Catalogue
 from popq.stages.ingest import STDIN, Source, check_readable, ingest
 
 BASE = {"image_base": "https://live.staticflickr.com", "image_size": "z"}
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    catalogue = Catalogue(f"sqlite:///{tmp_path}/c.db")
-    migrate.upgrade(catalogue)
-    yield catalogue
-    catalogue.close()
 
 
 def write(path, text):
