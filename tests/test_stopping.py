@@ -22,8 +22,9 @@ stopping.wait(stop)
 """
 
 #: The signal comes while the main thread holds what stopping needs: a line of progress, say.
+#: It is kept back until it is there, so that its handler runs at the unblocking and nowhere else.
 BUSY = """
-import signal, threading
+import signal, threading, time
 from popq import stopping
 stop, line = threading.Event(), threading.Lock()
 def ask():
@@ -31,8 +32,11 @@ def ask():
         stop.set()
 with stopping.asked(ask):
     with line:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         print("waits", flush=True)
-        signal.pause()  # until the handler has run
+        while not signal.sigpending():
+            time.sleep(0.01)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     stopping.wait(stop)
 """
 
