@@ -123,8 +123,9 @@ def main() -> int:
             beaten = all(found[name] > colour[name] for name in found)
             ok = ratio >= FLOOR and beaten
             fine &= ok
-            result = {"name": f"planted_{objective}", "ratio": round(ratio, 3), "floor": FLOOR}
-            result |= {"of": aim}
+            claim = f"Of the best possible {aim}, how much does `{objective}` reach?"
+            result = {"name": f"planted_{objective}", "claim": claim}
+            result |= {"ratio": round(ratio, 3), "floor": FLOOR}
             result |= {"ok": ok, "beats_mean_colour": beaten}
             for name in found:
                 shown = {"": found, "_best": best, "_by_colour": colour}
