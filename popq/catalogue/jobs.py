@@ -91,12 +91,6 @@ def active(stage: str, run_id: int | None) -> Any:
     return query.where(Job.stage == stage, same_run, Job.state.in_(ACTIVE_JOBS))
 
 
-def find_active(tx: Tx, stage: str, run_id: int | None = None) -> int | None:
-    """Return the id of the stage's active job, if there is one."""
-    row = tx.execute(active(stage, run_id)).one_or_none()
-    return None if row is None else int(row.id)
-
-
 def claimable(tx: Tx, stages: tuple[str, ...]) -> list[tuple[int, str]]:
     """Return (id, stage) of the jobs of these stages that hand out batches, oldest first."""
     query = select(Job.id, Job.stage).where(Job.stage.in_(stages), Job.state.in_(CLAIMABLE_JOBS))

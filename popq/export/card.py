@@ -14,8 +14,8 @@ import popq
 from popq.catalogue import datasets, migrate, provenance, queries, summaries
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
-from popq.export.whole import whole_file
 from popq.flickr.licences import licence_name
+from popq.images.whole import whole_file
 from popq.stages import dataset as dataset_stage
 
 #: The hub's classes of size: up to so many photos, its name.

@@ -7,7 +7,7 @@ from pathlib import Path
 from popq.catalogue import copy
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput
-from popq.export.whole import whole_file
+from popq.images.whole import whole_file
 
 
 def save(catalogue: Catalogue, target: Path) -> int:

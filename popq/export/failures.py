@@ -13,7 +13,7 @@ from typing import TextIO
 
 from popq.catalogue import queries
 from popq.catalogue.db import Catalogue
-from popq.export.whole import whole_file
+from popq.images.whole import whole_file
 
 
 def write(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from popq.bootstrap import Rooms, torch_stage
-from popq.export.whole import whole_folder
+from popq.images.whole import whole_folder
 from popq.stages import revision
 from popq.stages.dataset import describe
 

@@ -18,8 +18,8 @@ from popq.catalogue import datasets, exports
 from popq.catalogue.db import Catalogue
 from popq.errors import BadInput, Permanent
 from popq.export import tables
-from popq.export.whole import whole_file, whole_folder
 from popq.images.store import Store
+from popq.images.whole import whole_file, whole_folder
 
 MANIFEST_KINDS: Final = ("csv", "jsonl", "parquet")
 #: What Hugging Face calls the splits.

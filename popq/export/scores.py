@@ -13,7 +13,7 @@ from popq.catalogue import exports, runs
 from popq.catalogue.db import Catalogue, Tx
 from popq.errors import BadInput
 from popq.export import tables
-from popq.export.whole import whole_file
+from popq.images.whole import whole_file
 
 KINDS: Final = ("csv", "jsonl", "parquet", "smp")
 

@@ -61,20 +61,6 @@ class Pack:
     pixels: npt.NDArray[np.uint8]
     count: int
 
-    def channel_moments(
-        self, rows: npt.NDArray[np.integer[Any]]
-    ) -> tuple[int, tuple[int, int, int], tuple[int, int, int]]:
-        """Return (pixels, sums, sums of squares) of these rows per channel, exact integers."""
-        values = np.arange(256, dtype=np.int64)
-        histogram = np.zeros((3, 256), dtype=np.int64)
-        for row in rows:
-            for channel in range(3):
-                flat = self.pixels[row, :, :, channel].ravel()
-                histogram[channel] += np.bincount(flat, minlength=256)
-        red, green, blue = (histogram @ values).tolist()
-        red2, green2, blue2 = (histogram @ values**2).tolist()
-        return len(rows) * SIDE * SIDE, (red, green, blue), (red2, green2, blue2)
-
 
 def folder_of(packs: Path, fingerprint: str) -> Path:
     """Return the folder, below `packs`, of the pack of the data set with this fingerprint."""

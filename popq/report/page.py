@@ -5,11 +5,8 @@ Every number from the catalogue carries its name in `data-q` and its exact value
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import os
 import shlex
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +22,7 @@ from popq.catalogue.states import RunState
 from popq.catalogue.summaries import Order
 from popq.errors import BadInput
 from popq.images.store import Store
+from popq.images.whole import whole_file
 from popq.report import judged, photos, plots, text
 from popq.stages import dataset as dataset_stage
 from popq.stats import figures
@@ -108,11 +106,11 @@ def write(
 ) -> dict[str, Any]:
     """Write the page of a run to a file, whole or not at all; see `make` for which run.
 
-    Returns {report: its path, bytes, run, dataset}. Raises `BadInput` when the file cannot be
-    written, besides what `make` raises.
+    Returns {report: its path, bytes, run, dataset}. Raises what `make` and `whole_file` raise.
     """
     page = make(catalogue, store, run_id, against)
-    _save(page.html, target)
+    with whole_file(target) as scratch:
+        scratch.write_bytes(page.html)
     facts = {"bytes": len(page.html), "run": page.run, "dataset": page.dataset}
     return {"report": str(target), **facts}
 
@@ -290,19 +288,3 @@ def _photos(found: _Found, store: Store) -> list[tuple[str, list[photos.Shown]]]
         for order, rows in found.groups.items()
         if rows
     ]
-
-
-def _save(html: bytes, target: Path) -> None:
-    # Through a link to what it leads to: a link is not to be replaced by a file.
-    place = Path(os.path.realpath(target))
-    scratch = place.with_name(f".{uuid.uuid4().hex}.popq")
-    try:
-        # What is no file (a device, say) would be replaced by one.
-        if place.exists() and not place.is_file():
-            raise BadInput(f"{target} is no ordinary file; name another, or - for stdout.")
-        scratch.write_bytes(html)
-        scratch.replace(place)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
-        raise BadInput(f"{target} cannot be written: {error.strerror}; name another.") from error

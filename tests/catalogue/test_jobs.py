@@ -130,8 +130,8 @@ def test_runs_are_scored_by_jobs_of_their_own(scene):
             (first.job, "score"),
             (second.job, "score"),
         ]
-        assert jobs.find_active(tx, "score", other) == second.job
-        assert jobs.find_active(tx, "resolve") is None
+        assert tx.execute(jobs.active("score", other)).scalar_one() == second.job
+        assert tx.execute(jobs.active("resolve", None)).all() == []
 
 
 def test_progress_counts_in_whole_numbers(scene):

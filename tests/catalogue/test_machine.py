@@ -75,8 +75,8 @@ class History(RuleBasedStateMachine):
         then = ("download", 3) if streams and stage == "resolve" else None
         ask = {"size": size, "limit": limit, "only": only, "max_tries": TRIES}
         with self.scene.catalogue.read() as tx:
-            active = jobs.find_active(tx, stage)
-            before = jobs.get(tx, active).filter if active else None
+            active = tx.execute(jobs.active(stage, None)).one_or_none()
+        before = active.filter if active else None
         clash = active and (limit is not None or (only and before and only != before))
         try:
             foreseen = self.foresee(stage, ask)
@@ -89,7 +89,7 @@ class History(RuleBasedStateMachine):
         seen = (foreseen.photos, foreseen.batches, foreseen.widened, foreseen.resumed)
         assert seen == (made.photos, made.batches, made.widened, made.resumed)
         assert made.new == (active is None and made.photos > 0)
-        assert made.job == (active or (made.job if made.photos else None))
+        assert made.job == (active.id if active else (made.job if made.photos else None))
         if then is not None and made.job is not None:
             query = "SELECT then_id FROM jobs WHERE id = :j"
             assert self.scene.scalar(query, j=made.job) == made.then.job is not None

@@ -20,7 +20,6 @@ from popq.errors import BadInput, Misconfigured, Outcome, Permanent, Transient
 from popq.images import pack as pack_module
 from popq.images.decode import crop, decode
 from popq.images.pack import build, open_pack
-from popq.stats.moments import Moments, from_histogram
 
 KEYS = [f"photo-{number}" for number in range(30)]
 
@@ -86,17 +85,6 @@ def test_progress_is_told_row_by_row(tmp_path):
     seen = []
     built(tmp_path, on_progress=seen.append)
     assert seen == list(range(1, 31))
-
-
-def test_moments_are_those_of_the_photos(tmp_path):
-    pack = built(tmp_path)
-    rows = np.array([3, 4, 17])
-    expected = Moments()
-    for row in rows:
-        image = crop(decode(io.BytesIO(FILES[KEYS[row]])).image)
-        expected += from_histogram(image.histogram())
-    assert Moments(*pack.channel_moments(rows)) == expected
-    assert pack.channel_moments(rows[:0]) == (0, (0, 0, 0), (0, 0, 0))
 
 
 def test_a_finished_pack_opens_again_without_decoding(tmp_path):

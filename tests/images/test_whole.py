@@ -8,7 +8,7 @@ import os
 import pytest
 
 from popq.errors import BadInput, Misconfigured
-from popq.export.whole import whole_file, whole_folder
+from popq.images.whole import whole_file, whole_folder
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -53,4 +53,10 @@ def test_what_is_in_the_way_is_left_alone(tmp_path):
     with pytest.raises(BadInput, match="there already"), whole_folder(tmp_path / "folder"):
         pass
     with pytest.raises(BadInput, match="no folder"), whole_file(tmp_path / "no" / "a"):
+        pass
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_name_that_no_file_can_have_is_bad_input(tmp_path, whole):
+    with pytest.raises(BadInput, match="cannot be written"), whole(tmp_path / ("n" * 300)):
         pass

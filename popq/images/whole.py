@@ -22,8 +22,9 @@ def whole_file(target: Path) -> Iterator[Path]:
     """
     # Through a link to what it leads to: a link is not to be replaced by a file.
     place = Path(os.path.realpath(target))
-    if place.exists() and not place.is_file():
-        raise BadInput(f"{target} is no ordinary file; name another.")
+    with _naming(target):
+        if place.exists() and not place.is_file():
+            raise BadInput(f"{target} is no ordinary file; name another.")
     scratch = _beside(place, target)
     try:
         with _naming(target):
@@ -43,8 +44,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     when the disk is full.
     """
     place = Path(os.path.realpath(target))
-    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
-        raise BadInput(f"{target} is there already; name a new folder, or remove it first.")
+    with _naming(target):
+        if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+            raise BadInput(f"{target} is there already; name a new folder, or remove it first.")
     scratch = _beside(place, target)
     try:
         with _naming(target):
