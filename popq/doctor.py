@@ -83,8 +83,15 @@ def _check_migrations(rooms: Rooms) -> str:
     return f"ok: version {before}, the newest"
 
 
-def _is_ready(rooms: Rooms) -> bool:
-    before, head = migrate.versions(rooms.catalogue)
+def _is_ready(rooms: Rooms) -> bool | None:
+    """Return whether there is a catalogue of this version; None where the database is wrong.
+
+    Why it is says the database's own line, and that once is enough.
+    """
+    try:
+        before, head = migrate.versions(rooms.catalogue)
+    except PopqError:
+        return None
     return before is not None and before == head
 
 
@@ -121,7 +128,7 @@ def _check_store(rooms: Rooms) -> str:
 def _check_keys(rooms: Rooms) -> str:
     if not rooms.flickr_clients:
         return "warning: no POPQ_FLICKR_KEYS; only photos with image URLs can be had"
-    made = migrate.versions(rooms.catalogue)[0] is not None
+    ready = _is_ready(rooms)
     refusals: list[PopqError] = []
     for host, client in rooms.flickr_clients.items():
         try:
@@ -129,7 +136,7 @@ def _check_keys(rooms: Rooms) -> str:
         except PopqError as error:
             refusals.append(error)
             continue
-        if made:
+        if ready:
             with rooms.catalogue.begin() as tx:
                 hosts.enable(tx, host)
     if refusals:
@@ -169,16 +176,22 @@ def _check_image_host(rooms: Rooms) -> str:
         status = rooms.image_client.check()
     except ServiceDown as error:
         waiting = _wait_for_images(rooms)
+        if waiting is None:
+            return f"warning: {error} Whether photos wait for it, only the database knows."
         if waiting:
             raise ServiceDown(f"{error} {waiting:,} photos wait for it.") from error
         return f"warning: {error} No photo waits for it."
     return f"ok: {rooms.settings.flickr_image_url} answers (HTTP {status})"
 
 
-def _wait_for_images(rooms: Rooms) -> int:
-    """Return how many photos this machine could fetch: a listed one needs a key first."""
-    if not _is_ready(rooms):
-        return 0
+def _wait_for_images(rooms: Rooms) -> int | None:
+    """Return how many photos this machine could fetch: a listed one needs a key first.
+
+    None where the database is wrong, and so does not say.
+    """
+    ready = _is_ready(rooms)
+    if not ready:
+        return None if ready is None else 0
     with rooms.catalogue.read() as tx:
         counts = queries.photos_by_state(tx)
     return counts["resolved"] + (counts["listed"] if rooms.flickr_clients else 0)

@@ -227,13 +227,16 @@ def default(variable: str) -> str:
 def put(given: str) -> None:
     """Set one setting for this process and its children: NAME=VALUE, with or without POPQ_.
 
-    Raises `Misconfigured` for a name that popq does not know.
+    Raises `Misconfigured` for a name that popq does not know, and where no value is given: that
+    would set none, and a password that was asked for would be missing without a word.
     """
-    name, _, value = given.partition("=")
+    name, equals, value = given.partition("=")
     variable = PREFIX + name.strip().upper().removeprefix(PREFIX).replace("-", "_")
     known = set(variables())
     if variable not in known:
         raise Misconfigured(f"--set {name}: no setting of popq{_nearest(variable, known)}.")
+    if not equals:
+        raise Misconfigured(f"--set {name}: no value; write --set {name}=VALUE.")
     os.environ[variable] = value
     _FLAGS.add(variable)
 

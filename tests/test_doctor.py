@@ -114,6 +114,20 @@ def test_what_is_wrong_says_what_to_do(tmp_path, settings, name, status, step):
     assert "hush" not in row["message"]
 
 
+def test_a_database_that_is_down_is_told_once(tmp_path):
+    with house(tmp_path / "house", small_world(1)) as home:
+        asks = {
+            "flickr_api_url": home.flickr.api_url,
+            "flickr_keys": home.rooms.settings.flickr_keys,
+        }
+        with opened(tmp_path, database_url=f"postgresql://u:x@{NOBODY}/x", **asks) as rooms:
+            rows = looked(rooms)
+    told = [name for name, row in rows.items() if "does not answer" in row["message"]]
+    assert told == ["database", "images"]
+    assert [rows[name]["state"] for name in ("key", "disk")] == ["ok", "ok"]
+    assert "only the database knows" in rows["images"]["message"]
+
+
 def test_a_silent_image_host_is_wrong_where_photos_wait_for_it(tmp_path):
     with opened(tmp_path) as rooms:
         api.init(rooms)

@@ -42,6 +42,13 @@ def test_an_unknown_flag_names_the_nearest_setting():
         settings.put("max_trys=2")
 
 
+def test_a_flag_without_a_value_is_refused():
+    with pytest.raises(Misconfigured, match="write --set flower_password=VALUE"):
+        settings.put("flower_password")
+    settings.put("flower_password=")
+    assert settings.sources() == {"POPQ_FLOWER_PASSWORD": "flag"}
+
+
 def test_the_image_hosts_url_may_end_in_a_slash(monkeypatch):
     monkeypatch.setenv("POPQ_FLICKR_IMAGE_URL", "https://live.staticflickr.com/")
     assert settings.load().flickr_image_url == "https://live.staticflickr.com"

@@ -62,6 +62,10 @@ def of_postgresql(catalogue: object, error: object) -> Told | None:
     elif "FATAL:  password authentication failed" in text:
         message = f"{catalogue} refuses the user or the password ({text})"
         told = Misconfigured(f"{message}; correct POPQ_DATABASE_URL.")
+    elif 'FATAL:  database "' in text and text.endswith("does not exist"):
+        # The server is there: to start it, as for one that does not answer, would help nobody.
+        message = f"{catalogue} is not on its server ({text})"
+        told = Misconfigured(f"{message}; make it with createdb, or correct POPQ_DATABASE_URL.")
     return told
 
 

@@ -185,8 +185,13 @@ def resume(tx: Tx, job: int) -> None:
 
 
 def finish(tx: Tx, job: int, state: JobState) -> None:
-    """End the job, and the one downstream of it if that has waited only for this."""
-    values = {"state": state, "finished_at": func.now()}
+    """End the job, and the one downstream of it if that has waited only for this.
+
+    Why it was paused, if it was, tells of a cancelled job, and nothing of one that is done.
+    """
+    values: dict[str, Any] = {"state": state, "finished_at": func.now()}
+    if state == JobState.DONE:
+        values["message"] = None
     ended = update(Job).where(Job.id == job).values(values).returning(Job.then_id)
     then = tx.execute(ended).scalar_one()
     if then is not None:

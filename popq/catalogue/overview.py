@@ -21,7 +21,14 @@ from sqlalchemy import case, func, literal_column, or_, select
 from popq.catalogue.db import Tx, db_now
 from popq.catalogue.hosts import opens_at
 from popq.catalogue.models import Batch, Epoch, Failure, Host, Job, Photo, Run, Worker
-from popq.catalogue.states import ACTIVE_JOBS, CLAIMABLE_JOBS, BatchState, PhotoState, RunState
+from popq.catalogue.states import (
+    ACTIVE_JOBS,
+    CLAIMABLE_JOBS,
+    BatchState,
+    JobState,
+    PhotoState,
+    RunState,
+)
 
 #: Seconds of which a job's rate tells.
 RATE_S: Final = 600.0
@@ -78,7 +85,8 @@ def funnel(tx: Tx) -> tuple[dict[str, int], dict[str, int]]:
 def jobs(tx: Tx) -> list[dict[str, Any]]:
     """Return the active jobs and the newest of those that ended, newest first.
 
-    Of `photos` are `done` those that moved, left, or stayed after all tries (`left`). A time left
+    Of `photos` are `done` those that moved, left, or stayed after all tries (`left`). Of a job that
+    was cancelled `left` has also those that it never came to: they are not done. A time left
     (`left_s`) and a rate (`per_second`) have only jobs that are active; a paused one has no time
     left, nor has one that stands still. A job that `fed_by` another names still grows.
     """
@@ -93,7 +101,9 @@ def jobs(tx: Tx) -> list[dict[str, Any]]:
     found = []
     for row in rows:
         count = counts.get(row.id, _NO_BATCHES)
-        done = count["moved"] + count["exited"] + count["left"]
+        done = count["moved"] + count["exited"]
+        if row.state != JobState.CANCELLED:
+            done += count["left"]
         speed = per_second.get(row.id, 0.0) if row in active else None
         going = row.state in CLAIMABLE_JOBS
         told = {

@@ -55,7 +55,7 @@ def doctor_command(whole: bool, repair: bool, delete_orphans: bool, as_json: boo
         for row in checks:
             _say(row)
         if stock:
-            _tell(stock)
+            _tell(stock, delete_orphans)
         click.echo("\nsettings (`popq config show` says where each comes from)")
         for name, value in settings.items():
             click.echo(f"  {name:<28} {value}")
@@ -77,13 +77,19 @@ def _say(row: dict[str, Any]) -> None:
         click.echo(" " * len(head) + line)
 
 
-def _tell(stock: dict[str, Any]) -> None:
-    """Print what a stocktaking found."""
+def _tell(stock: dict[str, Any], delete_orphans: bool) -> None:
+    """Print what a stocktaking found, and why it deleted nothing though it was asked to."""
     click.echo(f"\nstore: {stock['stored']:,} stored photos, {stock['files']:,} files")
     click.echo(f"  {stock['missing']:,} photos have no whole file")
     for key in stock["missing_keys"]:
         click.echo(f"    {key}")
-    left = f"{stock['deleted']:,} deleted" if stock["deleted"] else "left alone"
+    left = "left alone"
+    if stock["deleted"]:
+        left = f"{stock['deleted']:,} deleted"
+    elif delete_orphans and not stock["stored"]:
+        left += ": no photo is stored, so they may be another catalogue's"
+    elif delete_orphans and stock["orphans"]:
+        left += ": none is popq's own that nobody has named for a day"
     click.echo(f"  {stock['orphans']:,} files belong to no stored photo ({left})")
     for key in stock["orphan_keys"]:
         click.echo(f"    {key}")

@@ -9,7 +9,7 @@ import click
 
 from popq.bootstrap import open_rooms
 from popq.cli import show
-from popq.errors import Misconfigured
+from popq.errors import Misconfigured, ServiceDown
 
 #: Whom a browser asks for.
 USER = "popq"
@@ -54,13 +54,16 @@ def flower_command(port: int, address: str) -> None:
     from popq.celery import app  # noqa: PLC0415 - Celery, only where it is needed
 
     # As arguments of a call, not of a process: no list of processes shows the password.
-    app.start(
-        [
-            "--quiet",
-            "flower",
-            f"--address={address}",
-            f"--port={port}",
-            f"--basic-auth={USER}:{password}",
-            f"--purge-offline-workers={FORGET_S}",
-        ]
-    )
+    options = [
+        "--quiet",
+        "flower",
+        f"--address={address}",
+        f"--port={port}",
+        f"--basic-auth={USER}:{password}",
+        f"--purge-offline-workers={FORGET_S}",
+    ]
+    try:
+        app.start(options)
+    except OSError as error:
+        message = f"{address} port {port} cannot be served ({error.strerror})"
+        raise ServiceDown(f"{message}; give another --port or --address.") from error

@@ -170,7 +170,8 @@ def _job(job: dict[str, Any]) -> Iterator[str]:
     if job["left_s"] is not None:
         words += f", {show.duration(job['left_s'])} left"
     if job["left"]:
-        words += f"; {job['left']:,} stay after all tries"
+        cancelled = job["state"] == "cancelled"
+        words += f"; {job['left']:,} " + ("are left over" if cancelled else "stay after all tries")
     yield from _wrapped(f"  {job['job']:>4} {job['stage']:<8} {job['state']:<9}", words)
     if active:
         yield from _wrapped(" " * 6, _batches(job))

@@ -341,3 +341,12 @@ def test_a_wrong_password_is_told_as_such_whoever_has_it(user):
             pass
         refused.result()
         catalogue.close()
+
+
+def test_a_server_without_the_database_says_how_to_make_it(postgres):
+    url = postgres.url.set(database="popq_is_not_there").render_as_string(hide_password=False)
+    catalogue = Catalogue(url)
+    told = pytest.raises(Misconfigured, match=r"is not on its server(?s:.*)make it with createdb")
+    with told, catalogue.read():
+        pass
+    catalogue.close()

@@ -5,18 +5,26 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from disks import small_disk
 from houses import FIRST_ID, stored_house
 from pyarrow import parquet
 from scipy import stats
+from sqlalchemy import text
 
 from popq import api
+from popq.catalogue import migrate
+from popq.catalogue.db import Catalogue
+from popq.cli.main import cli
+from popq.errors import Misconfigured
 from popq.export import photos
 
 
@@ -158,6 +166,20 @@ def test_a_catalogue_is_copied_as_one_sqlite_file(scored, reader):
     copy.close()
     assert [path.name for path in reader.folder.iterdir()] == ["copy.db"]
     reader("export", "catalogue", "-o", "-", status=2)
+
+
+def test_a_catalogue_of_an_older_version_is_not_copied(tmp_path):
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/old.db")
+    migrate.upgrade(catalogue)
+    with catalogue.begin() as tx:
+        tx.execute(text("DROP TABLE judgements"))
+        tx.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    env = {"POPQ_DATABASE_URL": f"sqlite:///{tmp_path}/old.db"}
+    done = CliRunner().invoke(cli, ["export", "catalogue", "-o", "copy.db"], env=env)
+    assert isinstance(done.exception, Misconfigured)
+    assert re.search(r"old\.db is at version 0006.*run `popq init`", str(done.exception))
+    assert not Path("copy.db").exists()
+    catalogue.close()
 
 
 def test_a_catalogue_is_not_replaced_by_its_copy(scored, reader):

@@ -93,3 +93,11 @@ def test_without_a_password_one_is_made_and_shown_once(popq, loud):
 def test_without_a_broker_it_says_what_shows_the_jobs(popq):
     assert popq.start("flower", POPQ_BROKER_URL=None).wait(60) == 3
     assert "popq status" in popq.tail()
+
+
+def test_a_port_that_is_taken_is_told(popq):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert popq.start("flower", "--port", port).wait(60) == 4
+    assert f"127.0.0.1 port {port} cannot be served" in popq.tail()
+    assert "give another --port" in popq.tail()

@@ -35,6 +35,22 @@ def test_jobs_are_listed_shown_paused_resumed_and_cancelled_by_their_number(list
     assert "There is no job 99" in err
 
 
+def test_photos_that_a_cancelled_job_never_came_to_are_not_done(listed):
+    listed("enqueue-resolve")
+    listed("jobs", "cancel", "1")
+    (job,) = listed.json("status")["jobs"]
+    assert (job["done"], job["left"], job["photos"]) == (0, 40, 40)
+    assert "1 resolve  cancelled 0 of 40 (0.0 %); 40 are left over" in listed("status")[0]
+
+
+def test_a_paused_job_that_has_nothing_left_is_done_and_not_said_to_be_paused(listed):
+    listed("enqueue-resolve", "--then", "download")
+    listed("jobs", "pause", "2")
+    listed("jobs", "cancel", "1")  # which the second has waited for
+    done, _ = listed.json("jobs")
+    assert (done["state"], done["message"]) == ("done", None)
+
+
 def test_a_dry_run_and_the_refusal_of_two_filters_change_nothing(listed):
     out, _ = listed("enqueue-resolve", "--then", "download", "--dry-run", **RATES)
     assert "resolve: 40 photos in 2 batches: about 40 s at 60/min.\n" in out

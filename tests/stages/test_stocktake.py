@@ -176,5 +176,9 @@ def test_the_command_says_what_is_missing_and_how_it_comes_back(tmp_path):
         assert "--repair" in found.stdout
         repaired = doctor("--store", "--repair", "--json")
         assert (repaired.exit_code, json.loads(repaired.stdout)["stock"]["moved"]) == (0, 1)
+        stranger = tmp_path / "popq-data" / "store" / "notes.txt"
+        stranger.write_text("not popq's")
+        assert "left alone: none is popq's own" in doctor("--store", "--delete-orphans").stdout
+        assert stranger.exists()
         assert doctor("--repair").exit_code == 2
         assert doctor("--delete-orphans").exit_code == 2
