@@ -125,6 +125,7 @@ def _retry(job: int, reason: str | None, as_json: bool) -> None:
     if done.enqueued.job is None:
         left = "after failed tries" if reason is None else f"as {reason}"
         click.echo(f"Nothing to retry: no photo of job {job} is left {left}.")
+        show.note(f"Photos that no job has come to are taken up by `popq enqueue-{stage}`.")
         return
     if reason is not None:
         click.echo(f"{done.put_back:,} photos that left as {reason} are back.")
