@@ -53,6 +53,9 @@ def of_postgresql(catalogue: object, error: object) -> Told | None:
     elif kind == "LockNotAvailable":
         message = f"Others hold what this needs in {catalogue} for too long ({text})"
         told = ServiceDown(f"{message}; try again, or see who it is in pg_stat_activity.")
+    elif kind == "QueryCanceled":  # by the time that a statement may take, or by a person
+        message = f"A statement in {catalogue} was cancelled ({text})"
+        told = ServiceDown(f"{message}; try again when the server has less to do.")
     elif kind in _CROSSED:
         message = f"Others wrote to {catalogue} at the same moment ({text})"
         told = ServiceDown(f"{message}; nothing of this was written: try again.")

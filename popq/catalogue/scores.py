@@ -19,12 +19,16 @@ from popq.catalogue.models import Score
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One photo's score, tier, and probability of each tier (None where the run makes none)."""
+    """One photo's score, tier, and probability of each tier (None where the run makes none).
+
+    `file_key` is of the file that was looked at; None of the one that the photo has.
+    """
 
     photo: int
     score: float
     tier: int
     probabilities: list[float] | None
+    file_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,14 @@ class Origin:
 
 _INTO: Final = "INSERT INTO scores (run_id, job_id, code, photo_id, score, tier, probabilities)"
 _ONE: Final = """
-SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM photos WHERE id = ? AND state = 'stored')"""
+SELECT ?, ?, ?, ?, ?, ?, ? WHERE EXISTS (
+    SELECT 1 FROM photos WHERE id = ? AND state = 'stored' AND file_key = coalesce(?, file_key))"""
 _MANY: Final = """
-SELECT :run, CAST(:job AS bigint), CAST(:code AS text), given.* FROM json_to_recordset(:rows)
-    AS given(photo_id bigint, score double precision, tier bigint, probabilities json)
+SELECT :run, CAST(:job AS bigint), CAST(:code AS text), photo_id, score, tier, probabilities
+FROM json_to_recordset(:rows) AS given(
+    photo_id bigint, score double precision, tier bigint, probabilities json, looked_at text)
 JOIN photos ON photos.id = given.photo_id AND photos.state = 'stored'
+    AND photos.file_key = coalesce(given.looked_at, photos.file_key)
 ORDER BY given.photo_id"""
 # A worker that lost its lease may write the same row at this moment: the first one stays.
 _KEEP: Final = "ON CONFLICT (run_id, photo_id) DO NOTHING"
@@ -57,7 +64,7 @@ WHERE coalesce(scores.job_id, 0) <= """
 
 
 def record(tx: Tx, run: int, scored: Sequence[Scored], origin: Origin | None = None) -> int:
-    """Write the scores of photos that are still stored; return how many were written.
+    """Write the scores of photos that still have the file; return how many were written.
 
     A photo that the run has scored already keeps its score, unless `origin` says otherwise.
     """
@@ -68,8 +75,9 @@ def record(tx: Tx, run: int, scored: Sequence[Scored], origin: Origin | None = N
     if tx.dialect.name == "postgresql":
         return _record_many(tx, run, scored, whence, conflict)
     each = f"{_INTO} {_ONE} {conflict}"
+    first = (run, whence.job, whence.code)
     rows = [
-        (run, whence.job, whence.code, row.photo, row.score, row.tier, _json(row), row.photo)
+        (*first, row.photo, row.score, row.tier, _json(row), row.photo, row.file_key)
         for row in scored
     ]
     return int(tx.exec_driver_sql(each, rows).rowcount)
@@ -89,6 +97,7 @@ def _record_many(tx: Tx, run: int, scored: Sequence[Scored], whence: Origin, con
                 "score": row.score,
                 "tier": row.tier,
                 "probabilities": row.probabilities,
+                "looked_at": row.file_key,
             }
             for row in scored
         ]

@@ -92,9 +92,17 @@ class AskAgain:
         self._known: Kept[int, PhotoInfo] = Kept()
 
     def __call__(
-        self, photo: WorkPhoto, refusal: Permanent, info: PhotoInfo | None = None
+        self,
+        photo: WorkPhoto,
+        refusal: Permanent,
+        info: PhotoInfo | None = None,
+        *,
+        old: bool = False,
     ) -> Whereabouts:
         """Return where the image is now; `info` is what the API has just said of it, if it has.
+
+        `old` says that the host refused it a while ago. It may have been in trouble then: of a
+        photo that the API still shows it is asked once more.
 
         A photo that is where it was, and has none of the sizes that are tried, may have others: one
         more call says which (a tiny photo has its original and what is smaller). Raises `refusal`
@@ -109,6 +117,8 @@ class AskAgain:
         info = info or self._known.take(number)
         if info is None:
             info = self._ask(photo, refusal, lambda client: client.photo_info(number))
+            if old:
+                return Whereabouts(info)
         if (info.server, info.secret) != (photo.server, photo.secret):
             return Whereabouts(info)
         if refusal.outcome not in _MISSING:
@@ -293,7 +303,7 @@ class Download:
             except Permanent as error:
                 refusal = error
         try:
-            return self._fetch_elsewhere(permits, photo, refusal, spend)
+            return self._fetch_elsewhere(permits, photo, refusal, spend, old=before is not None)
         except OutOfPermits as wait:
             if before is None and isinstance(wait, PutOff):
                 heard.doubt.refused()
@@ -304,14 +314,14 @@ class Download:
             raise
 
     def _fetch_elsewhere(
-        self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend
+        self, permits: Permits, photo: WorkPhoto, refusal: Permanent, spend: Spend, *, old: bool
     ) -> tuple[dict[str, Any], str, Fetched]:
         """Fetch an image from where the API says that it is; return that address, too.
 
         Secrets change when a photo is replaced or hidden for a while: the URL is dead, the photo
         may live. The API knows, and its word on a photo that left is better.
         """
-        where = self._ask_again(photo, refusal)
+        where = self._ask_again(photo, refusal, old=old)
         news: dict[str, Any] = {"server": where.info.server, "secret": where.info.secret}
         if where.url is None:
             photo = photo._replace(**news)

@@ -73,7 +73,7 @@ class Score:
         ):
             for reading in readings:
                 for photo, said in zip(chunks.popleft(), reading.photos(), strict=True):
-                    yield Scored(photo.id, *said)
+                    yield Scored(photo.id, *said, photo.file_key)
                 while refused:
                     yield refused.popleft()
         yield from refused

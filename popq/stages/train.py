@@ -115,7 +115,8 @@ def train(
     (its row says so): `stopped` by what a person can mend, `failed` by anything else, and `queued`
     by a service that is down.
 
-    Of several processes only the first is known to the catalogue; the others compute with it.
+    Of several processes only the first is known to the catalogue; the others compute with it. It
+    raises `LeaseLost` when the run it had is another worker's.
     """
 
     def claim() -> int | None:
@@ -132,6 +133,9 @@ def train(
     with structlog.contextvars.bound_contextvars(run=run, term=term, worker=where.worker):
         done = _work(catalogue, run, term, where, stop, on_progress)
     if several is not None:
+        if not done:
+            # They wait in the middle of a step: the launcher ends them with us.
+            raise LeaseLost(f"Run {run} is another worker's by now, who goes on with it.")
         several.same(None)  # the row is written
     return done
 

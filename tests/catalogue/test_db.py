@@ -259,6 +259,13 @@ def test_who_waits_too_long_for_a_lock_is_told(postgres):
             tx.execute(text("UPDATE photos SET views = 2"))
 
 
+def test_what_takes_too_long_is_no_server_to_be_started(postgres):
+    told = pytest.raises(ServiceDown, match=r"A statement in postgresql.*was cancelled.*try again")
+    with told, postgres.begin() as tx:
+        tx.execute(text("SET LOCAL statement_timeout = 10"))
+        tx.execute(text("SELECT pg_sleep(60)"))
+
+
 def test_a_sqlite_file_that_another_program_holds_is_no_server_to_be_started(sqlite):
     with sqlite.begin() as tx:
         tx.execute(text("PRAGMA busy_timeout = 10"))  # of the connection that comes next, too

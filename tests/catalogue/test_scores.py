@@ -43,6 +43,17 @@ def test_only_stored_photos_are_scored(scene, run):
     assert record(scene, run, []) == 0
 
 
+@pytest.mark.parametrize("again_after", [None, 0])
+def test_what_was_seen_in_another_file_is_no_score_of_the_photo(scene, run, again_after):
+    """Its bytes changed while a scorer had the photo in hand."""
+    changed, same = scene.photos(2, "stored")
+    key = scene.scalar(f"SELECT file_key FROM photos WHERE id = {same}")
+    with scene.catalogue.begin() as tx:
+        said = [Scored(photo, 0.5, 1, [1.0], key) for photo in (changed, same)]
+        assert scores.record(tx, run, said, Origin(1, again_after=again_after)) == 1
+    assert scene.rows("SELECT photo_id FROM scores") == [(same,)]
+
+
 def test_two_workers_that_score_the_same_photos_at_once_do_not_jam(scene, run):
     photos = scene.photos(200, "stored")
     at_once(*[lambda: record(scene, run, photos)] * 4)

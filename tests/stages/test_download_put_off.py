@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from houses import house, small_world, static_urls
+import pytest
+from houses import house, jpeg, small_world, static_urls
 
 from popq import api
 from popq.flickr.fake.world import Fate
@@ -59,7 +60,8 @@ def test_they_do_not_hold_up_those_behind_them_at_a_low_rate(tmp_path):
         home.let_pass()
         rounds(home, drain, job, 2 * dead)
         assert states(home) == [("gone", "gone", dead), ("stored", None, live)]
-        assert calls(home) == [SIZES + 1] * dead + [1] * live  # and the size that the API named
+        # Once more, since the API shows them, and the size that it named.
+        assert calls(home) == [2 * SIZES + 1] * dead + [1] * live
 
 
 def test_the_same_few_are_not_taken_for_many_in_a_row(tmp_path):
@@ -72,3 +74,20 @@ def test_the_same_few_are_not_taken_for_many_in_a_row(tmp_path):
         rounds(home, drain, job, 3)
         assert states(home) == [("gone", "placeholder", 1), ("resolved", None, few)]
         assert home.sql("SELECT state FROM jobs") == [("running",)]
+
+
+@pytest.mark.parametrize("fate", [Fate.IMAGE_GONE, Fate.IMAGE_PRIVATE])
+def test_a_host_that_was_in_trouble_is_asked_once_more_for_those_that_it_refused(tmp_path, fate):
+    """What it said then is no longer so: they neither are gone nor come as thumbnails."""
+    world = small_world(4, fates=[fate] * 3)
+    for photo in world.photos.values():
+        photo.image = lambda number=photo.flickr_id: jpeg(number, size=(1200, 900))
+    with house(tmp_path, world, io_threads=1) as home:
+        job, drain = waiting_for_the_api(home, tmp_path)
+        rounds(home, drain, job, 1)
+        assert states(home) == [("resolved", None, 3), ("stored", None, 1)]
+        for photo in world.photos.values():
+            photo.fate = Fate.LIVE
+        home.let_pass()
+        rounds(home, drain, job, 1)
+        assert home.sql("SELECT state, max(width, height) FROM photos") == [("stored", 640)] * 4

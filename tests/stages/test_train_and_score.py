@@ -15,6 +15,7 @@ from PIL import Image
 from popq import api
 from popq.bootstrap import Rooms
 from popq.catalogue import enqueuing
+from popq.catalogue.batches import WorkPhoto
 from popq.errors import BadInput, Misconfigured, PopqError, ServiceDown
 from popq.images import pack
 from popq.stages import train
@@ -113,6 +114,14 @@ def test_a_damaged_pack_is_built_anew_before_a_run_learns_from_it(stored, traine
     run = api.new_run(stored.rooms, "main", "default", {**SMALL, "seed": 47, "epochs": 1})
     api.train(stored.rooms, run, on_progress=quiet)
     assert path.read_bytes() == whole
+
+
+def test_a_score_says_which_file_it_is_of(stored, trained):
+    row = "SELECT id, flickr_id, page_url, owner, server, secret, image_url, file_key, sha256"
+    (photo,) = stored.sql(f"{row} FROM photos WHERE id = 9")
+    stage = stored.rooms.drain("score").stage("score", trained["id"])
+    (said,) = stage.process([WorkPhoto(*photo, {})], None)
+    assert (said.photo, said.file_key) == (9, photo[7])
 
 
 def test_a_lost_file_is_found_by_scoring_and_fetched_again(stored, trained):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
 import pytest
 from houses import stored_house
+from processes import Processes, end
 
 from popq import api
 from popq.stages import train
@@ -60,3 +64,24 @@ def test_whoever_has_lost_the_run_writes_no_checkpoint(stored, seed, objective, 
     assert list((place.runs / f"run-{run}").glob("*.tmp")) == []
     holds = stored.sql(f"SELECT state, worker FROM runs WHERE id = {run}")
     assert holds == [("running", "other")]
+
+
+def test_of_several_processes_all_end_when_the_run_is_lost(stored, tmp_path):
+    """The others are in the middle of a step, and would wait there for the first."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in WISH.items()]
+    train_on = ["-m", "popq", "train", "--dataset=main", *options, "--epochs=100000", "--seed=9"]
+    with Processes(tmp_path, {}) as processes, (tmp_path / "train.log").open("w") as log:
+        given = os.environ | stored.settings()
+        launched = subprocess.Popen([*launch, *train_on], env=given, stdout=log, stderr=log)
+        try:
+            begun = "SELECT 1 FROM epochs JOIN runs ON runs.id = run_id WHERE seed = 9"
+            processes.wait_until(lambda: stored.sql(begun))
+            with stored.rooms.catalogue.begin() as tx:
+                others = "worker = 'other', term = term + 1, leased_until = 99999999999"
+                tx.exec_driver_sql(f"UPDATE runs SET {others} WHERE seed = 9")
+            processes.wait_until(lambda: launched.poll() is not None)
+        finally:
+            end(launched)
+    assert launched.returncode == 1
+    assert stored.sql("SELECT state, worker FROM runs WHERE seed = 9") == [("running", "other")]
