@@ -112,7 +112,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         show.data(rows)
         return
-    columns = ("name", "count", "tiers", "cuts", "split_rule", "created_at")
+    columns = ("name", "count", "tiers", "split_rule", "created_at", "cuts")
     show.table(rows, columns, "No data set yet; `popq dataset create NAME` makes one.")
 
 

@@ -85,7 +85,8 @@ def _good(found: Iterator[Said], bad: list[dict[str, Any]]) -> Iterator[dict[str
     for name, said, why in found:
         if said is None:
             bad.append({"picture": name, "why": why})
-            show.note(printable(f"{name}: {why}"))
+            named = str(why).startswith(name)  # what is not there, or not asked, says so itself
+            show.note(printable(str(why) if named else f"{name}: {why}"))
         else:
             yield {"picture": name, **said}
 

@@ -81,7 +81,9 @@ def _write_smp(out: TextIO, parts: Iterator[_Part]) -> int:
         for row, _ in part:
             post = json.dumps(exports.post_id(row[flickr], row[key]))
             comma = "," if written else ""
-            out.write(f'{comma}\n{{"post_id":{post},"popularity_score":{row[score]:.4f}}}')
+            # All digits: rounded to four, a sure network's scores are ties, and its rho another.
+            told = json.dumps(row[score])
+            out.write(f'{comma}\n{{"post_id":{post},"popularity_score":{told}}}')
             written += 1
     out.write('\n],"external_data":{"used":"false","details":""}}\n')
     return written

@@ -97,7 +97,10 @@ class Config:
         if self.nesterov and self.momentum == 0.0:
             raise BadInput("Nesterov's step needs a momentum greater than 0.")
         if self.freeze and self.weights == "none":
-            raise BadInput("freeze trains a head on trained weights; weights none has none.")
+            raise BadInput(
+                "--freeze trains a head on trained weights, and --weights none has none: leave out"
+                " --freeze, or give --weights imagenet or the path of a file of weights."
+            )
         if self.freeze and self.ema:
             raise BadInput("freeze trains the head alone, without ema; leave one of them out.")
 

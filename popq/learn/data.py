@@ -68,7 +68,7 @@ class Pairs:
             f"{train} pairs to train on and {val} to validate on are too few: {FEWEST_PAIRS} and 1 "
             "are the least"
         )
-        more = "import or download more photos, or train with --objective regress."
+        more = "make a data set of more photos, or train with --objective regress."
         if within == "any":
             raise BadInput(f"{few}. Few labels lie clearly apart: {more}")
         what = "Pairs are photos of one owner, posted within days, with labels clearly apart"

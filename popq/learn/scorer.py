@@ -65,11 +65,13 @@ class Scorer:
         its file (see `decode.upright` for large JPEGs that were loaded before); its centre square
         is looked at. They are batched inside, and a picture's numbers do not depend on its
         neighbours (to 1e-4). Raises `Permanent` or `Transient` for the first that cannot be read,
-        is too small or too large.
+        is too small or too large; a note of the error says which it is.
         """
-        found = []
+        found: list[Prediction] = []
         for result in self.stream(pictures, read):
             if isinstance(result, Refused):
+                which = f"{result.picture} (picture {len(found) + 1} of those given)"
+                result.error.add_note(f"It is {which}; leave it out to score the others.")
                 raise result.error
             found.append(result)
         return found

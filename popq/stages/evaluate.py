@@ -37,6 +37,12 @@ def evaluate(catalogue: Catalogue, run: int, file: Path | None) -> dict[str, Any
     with catalogue.read() as tx:
         row = runs.get(tx, run)
         found: Mapping[Any, float] = _ours(tx, run) if given is None else given
+        if not found:
+            if row.state != "done":
+                message = f"Run {run} is {row.state}: it has no scores to judge"
+                raise BadInput(f"{message}. `popq runs {run}` says where it stands.")
+            message = f"Run {run} has scored no photo"
+            raise BadInput(f"{message}; `popq score --run {run}` scores what is stored.")
         unit = given is not None or in_labels_unit(row.config)
         labels, scores, splits, used = [], [], [], set()
         missing = 0

@@ -26,6 +26,13 @@ def command(tmp_path, monkeypatch):
     return lambda *args: CliRunner().invoke(dataset_command, ["create", *args])
 
 
+def test_the_list_has_every_cut(command):
+    made(command("d", "--tiers", "12", "--fit", "all", "--json"))
+    listed = CliRunner().invoke(dataset_command, ["list"]).stdout
+    assert max(map(len, listed.splitlines())) <= 80
+    assert all(f"{cut}" in listed for cut in range(5, 60, 5))
+
+
 def made(result):
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

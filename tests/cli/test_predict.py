@@ -91,7 +91,7 @@ def test_a_table_for_a_person(reader, folder):
 
 def test_a_link_to_elsewhere_is_not_asked(reader):
     _, err = reader("predict", 1, "http://127.0.0.1:1/secret.jpg", status=1)
-    assert "lies on no image host of Flickr's" in err
+    assert "\nhttp://127.0.0.1:1/secret.jpg lies on no image host of Flickr's" in err
 
 
 def test_names_of_any_bytes_come_in_and_go_out_as_they_are(outside):

@@ -87,7 +87,7 @@ def test_the_seed_preset_has_none_of_it_and_the_default_has():
 
 
 def test_a_frozen_network_needs_weights_and_has_no_mean():
-    with pytest.raises(BadInput, match="weights none"):
+    with pytest.raises(BadInput, match="weights none has none: leave out"):
         configure("default", 1000, freeze=True, weights="none")
     assert configure("default", 1000, freeze=True).ema == 0
     with pytest.raises(BadInput, match="ema"):

@@ -94,6 +94,9 @@ def test_a_file_and_what_was_opened_of_it_are_refused_alike(tmp_path, scorer):
             with pytest.raises(Transient, match="no whole picture") as caught:
                 scorer.score([given])
             assert caught.value.outcome == Outcome.CORRUPT
+    with pytest.raises(Transient) as caught:
+        scorer.score([picture(300, 200), cut])
+    assert f"{cut} (picture 2 of those given)" in caught.value.__notes__[0]
     with pytest.raises(Permanent, match="at most"):
         scorer.score([Image.new("1", (decode.MAX_PIXELS // 64 + 1, 64))])
 
