@@ -13,12 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-<<<<<<< HEAD
 from click.testing import CliRunner
-=======
 from cli.conftest import Here
 from cli.results import TINY
->>>>>>> fix-paper
 from disks import small_disk
 from houses import FIRST_ID, quiet, stored_house
 from pyarrow import parquet
