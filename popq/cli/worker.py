@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import Final
 
 import click
 import structlog
@@ -103,13 +103,13 @@ def _one_process_each(queues: list[str], concurrency: int | None) -> int:
     ]
     asked = threading.Event()
 
-    def tell(*_: Any) -> None:
+    def tell() -> None:
         asked.set()
         for child in children:
             child.terminate()  # does nothing to one that has ended
 
     for signum in stopping.SIGNALS:
-        signal.signal(signum, tell)
+        signal.signal(signum, lambda *_: stopping.aside(tell))
     while all(child.poll() is None for child in children):
         time.sleep(0.2)
     if not asked.is_set():

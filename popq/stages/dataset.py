@@ -306,7 +306,8 @@ def _warnings(row: Any, sizes: dict[str, int]) -> list[str]:
     if purged > 0:
         warnings.append(
             f"{purged} of its {row.count} photos were purged since it was made: its cuts,"
-            " fingerprint and channels are those of all of them"
+            " fingerprint and channels are those of all of them, and so are the figures of runs"
+            " that were judged before (`popq evaluate` judges by what is left)"
         )
     if row.split_rule == "owner" and found.get("without_owner"):
         warnings.append(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from cli.conftest import Here
 from cli.results import TINY
+from click.testing import CliRunner
 from disks import small_disk
 from houses import FIRST_ID, quiet, stored_house
 from pyarrow import parquet
