@@ -6,7 +6,8 @@ every name. Two rules, counted by one process over all of its threads:
 
 * `REFUSALS` photos refused in a row, with no image between them, and the host must prove itself
   on a photo that it served before. Verdicts on photos wait until then (see `stages/verdicts`).
-  Pages and damaged bytes count as refusals; before they end a photo it must do so, too.
+  Pages, damaged bytes and pictures that are too small or too large for a photo count as refusals;
+  before pages and damaged bytes end a photo it must do so, too.
 * The same bytes for photos of `OWNERS` different people are a stand-in, whatever they show.
 """
 

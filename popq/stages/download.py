@@ -49,6 +49,8 @@ _MEASURING: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 _REFUSALS: Final = frozenset({Outcome.GONE, Outcome.PRIVATE, Outcome.PLACEHOLDER})
 #: … and what it says of a size that is missing, so that another may be there.
 _MISSING: Final = frozenset({Outcome.GONE, Outcome.PLACEHOLDER})
+#: What it may say, or send in place of photos, only because it is at fault for all of them.
+_DOUBTFUL: Final = _REFUSALS | {Outcome.TOO_SMALL, Outcome.TOO_LARGE}
 #: So many photos that were stored are asked for before the host's word is not believed.
 _WITNESSES: Final = 3
 #: Bytes of large files that all threads together hold, from their arrival until they are stored.
@@ -232,10 +234,11 @@ class Download:
     def process(self, photos: Sequence[WorkPhoto], permits: Permits) -> Generator[Result]:
         """Yield each photo's move or failed try.
 
-        What the image host alone says of photos that it refuses is held back until it sends an
-        image again. When it refuses too many in a row, or before a page or damaged bytes end a
-        photo, it must prove itself on a photo that it served before; if it cannot, none of them has
-        moved: it rests, or `Misconfigured` is raised.
+        What the image host alone says of photos that it refuses, or sends a picture for that is
+        too small or too large, is held back until it sends an image again. When it refuses too many
+        in a row, or before a page or damaged bytes end a photo, it must prove itself on a photo
+        that it served before; if it cannot, none of them has moved: it rests, or `Misconfigured` is
+        raised.
         """
         # One for the whole batch: another thread may replace it, and what is held under this one is
         # not let go by what the host does afterwards.
@@ -245,8 +248,13 @@ class Download:
             if heard.doubt.too_many:  # so few are believed
                 self._ask_a_witness(permits, heard.doubt, said)
 
+        asked_for = {photo.id for photo in photos if photo.flickr_id is not None}
+
+        def doubtful(move: Move) -> bool:
+            return move.reason in _DOUBTFUL and move.photo in asked_for
+
         results = each(partial(self._one, permits, heard), photos)
-        yield from hold(results, _REFUSALS, heard.doubt, permits, ask, drop_if_throttled=False)
+        yield from hold(results, doubtful, heard.doubt, permits, ask, drop_if_throttled=False)
 
     def _one(self, permits: Permits, heard: Heard, photo: WorkPhoto) -> Move:
         try:

@@ -69,7 +69,11 @@ class ResolveByOEmbed:
         results = each(partial(self._one, permits, doubt), photos)
         batch = [photo.flickr_id for photo in photos if photo.flickr_id is not None]
         ask = partial(self._ask_a_witness, permits, doubt, batch)
-        yield from hold(results, _REASONS, doubt, permits, ask, drop_if_throttled=True)
+
+        def doubtful(move: Move) -> bool:
+            return move.reason in _REASONS
+
+        yield from hold(results, doubtful, doubt, permits, ask, drop_if_throttled=True)
 
     def _one(self, permits: Permits, doubt: Doubt, photo: WorkPhoto) -> Move:
         permits.take()

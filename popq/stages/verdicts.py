@@ -6,10 +6,10 @@ The host does so by what it gives of another photo, or when a stage asks a witne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from popq.catalogue.batches import Move
-from popq.errors import Outcome, Throttled
+from popq.errors import Throttled
 from popq.images.doubt import Doubt
 from popq.stages.ledger import Result
 from popq.stages.permits import OutOfPermits, Permits
@@ -17,14 +17,14 @@ from popq.stages.permits import OutOfPermits, Permits
 
 def hold(
     results: Iterator[Result],
-    reasons: Collection[Outcome],
+    doubtful: Callable[[Move], bool],
     doubt: Doubt,
     permits: Permits,
     ask: Callable[[str], None],
     *,
     drop_if_throttled: bool,
 ) -> Generator[Result]:
-    """Yield the results; moves for one of `reasons` only once `doubt` counts no refusals.
+    """Yield the results; moves that are `doubtful` only once `doubt` counts no refusals.
 
     `ask` is given what the host said last. It is called when the host has refused too many in a
     row, and before what is held is let go in the end: it raises what must be done if the host is
@@ -34,7 +34,7 @@ def hold(
     held: list[Move] = []
     try:
         for result in results:
-            if isinstance(result, Move) and result.reason in reasons:
+            if isinstance(result, Move) and doubtful(result):
                 held.append(result)
                 permits.heard = True  # a host that says no is not down
                 if doubt.refused():

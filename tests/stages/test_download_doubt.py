@@ -5,15 +5,17 @@ from __future__ import annotations
 import pytest
 from catalogue.scene import Scene
 from houses import house, jpeg, quiet, small_world, static_urls
+from PIL import Image
 
 from popq import api
 from popq.catalogue import scores
 from popq.catalogue.batches import Move, WorkPhoto
 from popq.catalogue.scores import Scored
 from popq.errors import Misconfigured
-from popq.flickr.fake.world import Fate
+from popq.flickr.fake.world import Fate, Look
 from popq.images.doubt import OWNERS, REFUSALS
 from popq.images.fetch import HOST
+from popq.stages.ingest import Source
 
 MANY = REFUSALS + 5
 
@@ -54,6 +56,36 @@ def test_a_host_that_refuses_every_photo_marks_none(tmp_path, fate, key):
         for photo in home.flickr.world.photos.values():
             photo.fate = Fate.LIVE
         assert download(home).moved == MANY
+
+
+def test_a_host_that_sends_a_dot_for_every_photo_marks_none(tmp_path):
+    """As a filter does that puts its own picture in the place of others."""
+    world = small_world(MANY)
+    with house(tmp_path, world) as home:
+        resolved(home, tmp_path)
+        for photo in world.photos.values():
+            photo.look = Look.ONE_PIXEL
+        with pytest.raises(Misconfigured, match=f"refused {REFUSALS} photos in a row.*1x1 pixels"):
+            download(home)
+        assert states(home) == [("resolved", None, MANY)]
+        for photo in list(world.photos.values())[1:]:
+            photo.look = Look.PLAIN
+        assert download(home).moved == MANY - 1
+        assert states(home) == [("rejected", "too_small", 1), ("stored", None, MANY - 1)]
+
+
+def test_small_files_of_a_folder_cast_no_doubt_on_the_host(tmp_path):
+    with house(tmp_path, small_world(1)) as home:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        paths = [folder / f"{number}.png" for number in range(MANY)]
+        for path in paths:
+            Image.new("RGB", (1, 1)).save(path)
+        links = tmp_path / "paths.txt"
+        links.write_text("".join(f"{path.name}\n" for path in paths))
+        api.import_list(home.rooms, Source(links, images_dir=folder))
+        assert download(home).exited == MANY
+        assert states(home) == [("rejected", "too_small", MANY)]
 
 
 def test_a_wrong_base_url_marks_none(tmp_path):
