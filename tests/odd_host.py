@@ -61,6 +61,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer_429(self, _):
         self.answer(HTML, status=429, content_type="text/html")
 
+    def answer_busy(self, _):
+        """Answer 429, and hang up before its page is whole."""
+        self.answer(HTML[:6], status=429, content_type="text/html", length=117, Retry_After="7")
+        self.close_connection = True
+
     def answer_wait(self, rest):
         when = datetime.now(UTC) + timedelta(seconds=90)
         value = {"seconds": "17", "past": "Wed, 21 Oct 2015 07:28:00 GMT", "junk": "soon"}
@@ -145,6 +150,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
         self.close_connection = True
+
+    def answer_chunks(self, rest):
+        """Drip the length of a chunk, or what follows the last one."""
+        self.begin(Transfer_Encoding="chunked")
+        start, part = {"length": (b"1;", b"x"), "trailer": (b"1\r\n{\r\n0\r\n", b"A: b\r\n")}[rest]
+        try:
+            self.wfile.write(start)
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(part)
+        except OSError:
+            pass
 
     def answer_robots(self, rest):
         self.answer(BODY, X_Robots_Tag=unquote(rest))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 import zlib
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 import requests
 import urllib3
@@ -27,9 +28,24 @@ _AT_ONCE = 64 * 1024
 def read(answer: requests.Response, deadline: float) -> bytes:
     """Return the body of an answer that is streamed, and leave its connection to others.
 
-    `deadline` is on the monotonic clock, in seconds. Raises requests' own errors for a body that
-    is late, cut short or damaged, and `Transient` for one of more than `MAX_BYTES`.
+    It came by a `PatientAdapter`, whose clock ends here; `deadline` is on the monotonic clock, in
+    seconds. Raises requests' own errors for a body that
+    is late, cut short or damaged, and `Transient` for one of more than `MAX_BYTES`. An answer that
+    is not 200 has said all by its status: of a body that cannot be read nothing is returned, so
+    that a host in trouble which asks for a pause is given one.
     """
+    raw: Any = answer.raw
+    try:
+        return _body(answer, deadline)
+    except (requests.RequestException, Transient):
+        if answer.status_code == HTTPStatus.OK:
+            raise
+        return b""
+    finally:
+        raw.clock.cancel()
+
+
+def _body(answer: requests.Response, deadline: float) -> bytes:
     with answer:
         packed = _read(answer, deadline)
         encoding = answer.headers.get("Content-Encoding", "identity").lower()
@@ -62,6 +78,8 @@ def _read(answer: requests.Response, deadline: float) -> bytes:
     except urllib3.exceptions.ReadTimeoutError as error:
         raise requests.ReadTimeout(str(error)) from error
     except urllib3.exceptions.HTTPError as error:
+        if time.monotonic() > deadline:  # the connection's clock hung up
+            raise requests.ReadTimeout(str(error)) from error
         raise requests.exceptions.ChunkedEncodingError(str(error)) from error
     return bytes(body)
 

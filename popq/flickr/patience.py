@@ -1,7 +1,8 @@
-"""An end to answers whose head never ends.
+"""An end to answers that never end.
 
 requests has a time-out for each read alone, so that a server that drips its headers would hold a
-thread for ever. `answers` bounds the body; here a clock runs until the head is whole.
+thread for ever; so would one that drips the line before a chunk, or the lines after the last, which
+are read inside of one step of the body. Here a clock runs until `answers` has read all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
 
 class PatientAdapter(requests.adapters.HTTPAdapter):
-    """requests' way out, with `total_s` seconds for the head of an answer."""
+    """requests' way out, with `total_s` seconds for an answer; its raw answers have a `clock`."""
 
     def __init__(self, total_s: float) -> None:
         kinds = {"http": HTTPConnection, "https": HTTPSConnection}
@@ -40,9 +41,9 @@ class PatientAdapter(requests.adapters.HTTPAdapter):
 
 
 class _Timed:
-    """A connection that is hung up on when the head of an answer takes too long.
+    """A connection that is hung up on when an answer takes too long.
 
-    What reads it then meets its end: no answer, or a head that is cut short.
+    What reads it then meets its end: no answer, or one that is cut short.
     """
 
     total_s: ClassVar[float]
@@ -53,9 +54,12 @@ class _Timed:
         clock.daemon = True
         clock.start()
         try:
-            return super().getresponse()  # type: ignore[misc]  # of the connection beside it
-        finally:
+            answer = super().getresponse()  # type: ignore[misc]  # of the connection beside it
+        except BaseException:
             clock.cancel()
+            raise
+        answer.clock = clock  # stopped by who has read it, before others use the connection long
+        return answer
 
 
 def _hang_up(connection: Any) -> None:

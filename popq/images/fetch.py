@@ -180,10 +180,13 @@ class ImageClient:
     def _wanted(self, head: Head) -> int:
         """Return how many bytes of an answer are wanted: of one that holds no image, few or none.
 
-        A short one is read to its end, so that its connection can be kept.
+        A short one is read to its end, so that its connection can be kept; but of a 429 nothing, so
+        that no body that is cut short hides it.
         """
         if _refusal("", head) is None:
             return self._max_bytes
+        if head.status == _TOO_MANY:
+            return 0
         return _SHORT if head.length is not None else 0
 
     def _redirect_target(self, url: str, location: str, status: int) -> str:

@@ -143,6 +143,12 @@ def test_a_429_is_for_the_whole_host(client, server):
     assert caught.value.retry_after_s is None
 
 
+def test_a_429_that_is_cut_short_throttles_all_the_same(client, server):
+    with pytest.raises(Throttled) as caught:
+        client.fetch(f"{server.url}/busy")
+    assert caught.value.retry_after_s == 7
+
+
 @pytest.mark.parametrize(
     ("form", "bounds"),
     [("seconds", (17, 17)), ("date", (1, 90)), ("zoneless", (1, 90)), ("past", (0, 0))],
