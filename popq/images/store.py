@@ -36,6 +36,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 WHEN_FULL = "Free space there: work goes on by itself, and nothing is lost."
 #: What s3fs makes of 500, 503 and "slow down".
 _BUSY = frozenset({errno.EBUSY, getattr(errno, "EREMOTEIO", errno.EBUSY)})
+#: What object stores, and gateways before them, answer when it passes. s3fs knows few of these: to
+#: it a 502 is as final as a wrong key. (409: another put or delete of the same key is under way.)
+_PASSING = frozenset({408, 409, 429, 500, 502, 503, 504})
 #: Errors of the libraries below fsspec, which are no `OSError`. By the names of their classes,
 #: since which library is installed is the store's business: s3:// needs botocore and aiohttp.
 _NO_ANSWER = frozenset(
@@ -177,6 +180,8 @@ class Store:
         with self._naming("a list of its files"):
             if self._folder is None:
                 found = cast("dict[str, Any]", self._fs.find(self._root, detail=True))
+                # It would answer from this list from now on, whatever others put and delete.
+                self._fs.invalidate_cache()
                 # Some file systems name files without the root's leading slash.
                 start = len(self._root.strip("/")) + 1
                 for name, about in found.items():
@@ -254,6 +259,7 @@ def _is_silence(error: Exception) -> bool:
     return (
         isinstance(error, ConnectionError | TimeoutError)
         or (isinstance(error, OSError) and error.errno in _BUSY)
+        or _said(error).get("ResponseMetadata", {}).get("HTTPStatusCode") in _PASSING
         or _is_one_of(error, _NO_ANSWER)
     )
 
@@ -262,10 +268,18 @@ def _is_one_of(error: Exception, names: frozenset[str]) -> bool:
     return any(f"{kind.__module__}.{kind.__name__}" in names for kind in type(error).__mro__)
 
 
+def _said(error: BaseException) -> dict[str, Any]:
+    """Return what botocore read of the answer to the call that failed, {} without one."""
+    for found in (error, error.__cause__):
+        answer = getattr(found, "response", None)
+        if isinstance(answer, dict):
+            return answer
+    return {}
+
+
 def _check_bucket(error: FileNotFoundError) -> None:
     """Raise the error again when it is not the file that is missing but the whole bucket."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    if answer.get("Error", {}).get("Code") == "NoSuchBucket":
+    if _said(error).get("Error", {}).get("Code") == "NoSuchBucket":
         raise error
 
 

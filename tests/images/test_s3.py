@@ -81,6 +81,19 @@ def test_a_torn_object_is_replaced(bucket):
         assert file.read() == DATA
 
 
+def test_what_others_do_after_a_list_of_files_is_seen(bucket):
+    """As two workers do: each has connections, and all that is remembered with them, of its own."""
+    store = Store(bucket)
+    store.put(DATA, KEY)
+    assert list(store.files()) == [(KEY, len(DATA))]
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.rm_file("photos/originals/" + KEY)
+    other.pipe_file("photos/originals/others", b"two")
+    assert store.find_size(KEY) is None
+    assert store.age_s(KEY) is None
+    assert list(store.files()) == [("others", 3)]
+
+
 @pytest.fixture
 def fresh(bucket, monkeypatch):
     """Stores that look at the environment anew: fsspec keeps the connections of one address."""
@@ -167,6 +180,10 @@ def answering(status, code, body=b"", length=None):
         (403, "SignatureDoesNotMatch", Misconfigured),
         (500, "InternalError", ServiceDown),
         (503, "ServiceUnavailable", ServiceDown),
+        (409, "ConditionalRequestConflict", ServiceDown),
+        (429, "TooManyRequests", ServiceDown),
+        (502, "BadGateway", ServiceDown),
+        (504, "GatewayTimeout", ServiceDown),
     ],
 )
 def test_what_a_host_answers_says_who_must_act(fresh, monkeypatch, name, status, code, kind):
