@@ -18,7 +18,10 @@ from urllib.parse import urlsplit
 
 from popq.errors import Misconfigured, without_password
 
-_FLICKR_HOST = re.compile(r"(live|farm\d+|c\d+)\.staticflickr\.com|(farm\d+\.)?static\.flickr\.com")
+#: ASCII digits only: libcurl writes others in its own way, and would look for an address by itself.
+_FLICKR_HOST = re.compile(
+    r"(live|(farm|c)[0-9]+)\.staticflickr\.com|(farm[0-9]+\.)?static\.flickr\.com"
+)
 PORTS = {"http": 80, "https": 443}
 #: IPv6 addresses that carry an IPv4 address in their last four bytes (NAT64).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

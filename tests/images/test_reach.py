@@ -45,6 +45,8 @@ def test_flickrs_hosts_and_the_operators_may_be_asked(url):
         "http://x@127.0.0.1:8080/1.jpg",
         "http://localhost:8080/1.jpg",
         "https://farm.staticflickr.com/1.jpg",
+        "https://farm\uff11.staticflickr.com/1.jpg",
+        "https://farm\u0661.static.flickr.com/1.jpg",
         "https://live.staticflickr.com./1.jpg",
         "https://live-staticflickr.com/1.jpg",
         "https://evil.com/live.staticflickr.com/1.jpg",
