@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from contextlib import suppress
 
 _MAX_INT = 2**63 - 1  # of the catalogue's columns
 _LAST_SECOND = 253_402_300_799  # of the year 9999, the last that databases know
@@ -25,7 +26,9 @@ def text(value: object) -> str | None:
         value = str(value)
     if not isinstance(value, str):
         return None
-    return clean(html.unescape(value)).strip() or None
+    with suppress(ValueError):  # a character's number of thousands of digits
+        value = html.unescape(value)
+    return clean(value).strip() or None
 
 
 def clean(value: str) -> str:

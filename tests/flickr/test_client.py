@@ -262,6 +262,13 @@ def test_odd_members_are_coerced(canned):
     assert info.posted_at == 1490376472
 
 
+def test_an_entity_of_thousands_of_digits_stays_as_it_is(canned):
+    client, set_answer = canned
+    title = f"&#{'9' * 5000};"
+    set_answer({"stat": "ok", "photo": PHOTO | {"title": title}})
+    assert client.photo_info(5).title == title
+
+
 @pytest.mark.parametrize(
     "answer",
     [
