@@ -129,11 +129,16 @@ class ImageClient:
             raise ServiceDown(f"{message}; {hint}.") from error
         return head.status
 
-    def fetch(self, url: str, spend: Callable[[int], None] = lambda _: None) -> Fetched:
+    def fetch(
+        self,
+        url: str,
+        spend: Callable[[int], None] = lambda _: None,
+        pay: Callable[[], None] = lambda: None,
+    ) -> Fetched:
         """Return the file at `url`, all of it in memory; raises as the table above says.
 
         `spend` is told of the bytes of a large one before it is read, and may wait until there is
-        memory for them.
+        memory for them. `pay` is called before each request after the first, when one leads on.
         """
         if url.startswith(FILE_URL):
             source = Path(os.fsdecode(unquote_to_bytes(url.removeprefix(FILE_URL))))
@@ -141,7 +146,7 @@ class ImageClient:
         if not self._reach.allows(url):
             message = f"{url} lies on no image host of Flickr's, so it is not asked"
             raise Transient(message, outcome=Outcome.NOT_FLICKR)
-        return self._follow(url, time.monotonic() + self._total_timeout_s, spend)
+        return self._follow(url, time.monotonic() + self._total_timeout_s, spend, pay)
 
     def _read_file(self, source: Path, spend: Callable[[int], None]) -> Fetched:
         """Read a file of a folder; a folder that is not mounted is no fact about the photo."""
@@ -158,14 +163,22 @@ class ImageClient:
             raise self._too_large(str(source))
         return Fetched(data, hashlib.sha256(data).hexdigest(), "")
 
-    def _follow(self, first: str, deadline: float, spend: Callable[[int], None]) -> Fetched:
+    def _follow(
+        self,
+        first: str,
+        deadline: float,
+        spend: Callable[[int], None],
+        pay: Callable[[], None],
+    ) -> Fetched:
         """Follow the redirects that are allowed and return the image at their end."""
 
         def room(head: Head) -> None:
             spend(self._max_bytes if head.length is None else head.length)
 
         url = first
-        for _ in range(_REDIRECTS + 1):
+        for number in range(_REDIRECTS + 1):
+            if number:
+                pay()
             try:
                 left_s = deadline - time.monotonic()
                 head, body = self._wire.get(url, left_s, self._wanted, room)

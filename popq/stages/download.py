@@ -341,7 +341,7 @@ class Download:
                 if where.url is None:
                     raise
         permits.owe(HOST)
-        return news, where.url, self._client.fetch(where.url, spend)
+        return news, where.url, self._client.fetch(where.url, spend, partial(permits.owe, HOST))
 
     def _check_bytes(self, doubt: Doubt, photo: WorkPhoto, fetched: Fetched) -> None:
         """Refuse bytes that came for photos of too many people, here and where they are stored."""
@@ -374,7 +374,8 @@ class Download:
             # that is asked now.
             url = "/".join((self._image_base, *urlsplit(served).path.split("/")[-2:]))
             try:
-                decode.decode(io.BytesIO(self._client.fetch(url).data))
+                found = self._client.fetch(url, pay=partial(permits.owe, HOST))
+                decode.decode(io.BytesIO(found.data))
             except Permanent:
                 continue
             except Transient as error:
@@ -402,15 +403,15 @@ class Download:
         """Fetch the first rendition that the host has; `Permanent` (gone) when it has none."""
         if photo.flickr_id is None and photo.image_url is not None:
             # A file of a folder: no host, so nobody's budget.
-            return photo.image_url, self._client.fetch(photo.image_url)
+            return photo.image_url, self._client.fetch(photo.image_url, spend)
         refused = Permanent("its row has no image URL", outcome=Outcome.GONE)
-        host = permits.take()
+        # In debt if need be: a photo that began again and again would never end.
+        owe = partial(permits.owe, permits.take())
         for number, url in enumerate(self._urls(photo)):
             if number:
-                # In debt if need be: a photo that began again and again would never end.
-                permits.owe(host)
+                owe()
             try:
-                return url, self._client.fetch(url, spend)
+                return url, self._client.fetch(url, spend, owe)
             except Permanent as error:
                 if error.outcome not in _MISSING:
                     raise

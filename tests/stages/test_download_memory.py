@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import http.server
 import io
+import os
 import shutil
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from houses import house, small_world
+from houses import house, quiet, small_world
 from PIL import Image
 from processes import Processes
 
 from popq import api
 from popq.catalogue import enqueuing
+from popq.stages.ingest import Source
 
 THREADS = 8
 ROUNDS = 2
@@ -106,3 +109,27 @@ def test_eight_threads_of_the_largest_files_stay_below_600_mb(tmp_path):
         assert home.sql("SELECT state, count(*) FROM photos GROUP BY state") == [("stored", photos)]
         shutil.rmtree(home.rooms.settings.store())  # half a gigabyte
         assert 100 < max(peaks) < 600
+
+
+def test_large_files_of_a_folder_are_not_all_held_at_once(tmp_path):
+    """Those of eight threads together would be 156 MB; three of them find room in the budget."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    dot = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(dot, "PNG")
+    names = [f"{number}.png" for number in range(2 * THREADS)]
+    for name in names:
+        (folder / name).write_bytes(dot.getvalue() + name.encode())
+        os.truncate(folder / name, FILE)
+    (tmp_path / "paths.txt").write_text("\n".join(names))
+    with house(tmp_path, small_world(1), io_threads=THREADS) as home:
+        api.import_list(home.rooms, Source(tmp_path / "paths.txt", images_dir=folder))
+        with home.rooms.catalogue.begin() as tx:
+            enqueuing.enqueue(tx, "download", size=2)
+        tracemalloc.start()
+        try:
+            assert api.work(home.rooms, "download", on_progress=quiet).exited == len(names)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert FILE < peak < 4 * FILE

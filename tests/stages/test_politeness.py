@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from houses import FIRST_ID, house, quiet, small_world, static_urls
+from houses import FIRST_ID, house, jpeg, quiet, small_world, static_urls
 
 from popq import __version__, api, doctor
 from popq.bootstrap import Rooms
@@ -93,6 +96,47 @@ def test_the_image_host_has_a_budget_of_its_own_for_the_whole_installation(tmp_p
         assert calls >= photos + 6 * gone
         assert calls <= per_second * (BURST_S + seconds_of(counters["images_per_second"]))
         assert home.sql(f"SELECT per_hour FROM hosts WHERE name = '{HOST}'") == [(14400.0,)]
+
+
+def test_a_host_that_leads_on_is_paid_for_each_request(tmp_path):
+    """Each address of this mirror leads to another: two requests a photo, and two calls paid."""
+    asked = []
+
+    class Mirror(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            there = self.path.startswith("/there/")
+            self.send_response(200 if there else 302)
+            self.send_header("Content-Type" if there else "Location", self.answer_with(there))
+            self.end_headers()
+            self.wfile.write(jpeg(len(asked)) if there else b"")
+
+        def answer_with(self, there):
+            return "image/jpeg" if there else f"/there{self.path}"
+
+        def log_message(self, *_):
+            pass
+
+    photos, per_second = 4, 1
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as mirror:
+        thread = threading.Thread(target=mirror.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        options = {
+            "flickr_image_url": f"http://127.0.0.1:{mirror.server_port}",
+            "images_per_second": per_second,
+        }
+        with house(tmp_path, small_world(photos), **options) as home:
+            source = home.list_files(tmp_path)
+            source.links.write_text("\n".join(static_urls(home.flickr.world)))
+            api.import_list(home.rooms, source)
+            began = time.time()
+            assert api.work(home.rooms, "download", on_progress=quiet).moved == photos
+            # Whatever was granted, and when: so late the next call is due at the earliest.
+            ((paid_until,),) = home.sql("SELECT tat FROM hosts WHERE name = :name", name=HOST)
+        mirror.shutdown()
+        thread.join()
+    assert len(asked) == 2 * photos
+    assert paid_until - began >= len(asked) / per_second
 
 
 def test_images_that_are_refused_take_no_key_beyond_its_budget(tmp_path):
