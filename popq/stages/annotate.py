@@ -38,9 +38,21 @@ def _tags(value: object) -> str | None:
     return coerce.text(value)
 
 
-def _posted(value: object) -> int | None:
+def _whole(value: object) -> object:
+    """Return pandas' `775.0` and `"775.0"` as what they were before a neighbour was missing."""
     if isinstance(value, float) and value.is_integer():
-        value = int(value)
+        return int(value)
+    if isinstance(value, str) and _PANDAS_NUMBER.fullmatch(bare := value.strip()):
+        return bare.removesuffix(".0")
+    return value
+
+
+def _number(value: object) -> int | None:
+    return coerce.whole_number(_whole(value))
+
+
+def _posted(value: object) -> int | None:
+    value = _whole(value)
     if isinstance(value, dt.datetime):
         value = value.isoformat()
     seconds = coerce.moment(value)
@@ -56,14 +68,11 @@ def _posted(value: object) -> int | None:
 
 def name(value: object) -> str | None:
     """Return a uid or pid as text: `775`, `"775"` and pandas' `775.0` are the same."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = _whole(value)
     if _is_nothing(value):
         return None
     found = coerce.text(value)
-    if found is None or len(found) > _LONGEST_NAME:
-        return None
-    return found.removesuffix(".0") if _PANDAS_NUMBER.fullmatch(found) else found
+    return None if found is None or len(found) > _LONGEST_NAME else found
 
 
 #: A file's field, in lower case, to the column that it fills and how it is read.
@@ -74,13 +83,13 @@ _KNOWN: Final[dict[str, tuple[str, Callable[[object], Any]]]] = {
     "title": ("title", coerce.text),
     "alltags": ("tags", _tags),
     "tags": ("tags", _tags),
-    "views": ("views", coerce.whole_number),
+    "views": ("views", _number),
     "postdate": ("posted_at", _posted),
     "posted_at": ("posted_at", _posted),
     "datetaken": ("taken_at", coerce.taken),
     "taken_at": ("taken_at", coerce.taken),
-    "license": ("licence", coerce.whole_number),
-    "licence": ("licence", coerce.whole_number),
+    "license": ("licence", _number),
+    "licence": ("licence", _number),
 }
 
 

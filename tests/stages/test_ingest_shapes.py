@@ -195,6 +195,16 @@ FILES = {
 }
 
 
+@pytest.mark.parametrize("number", ["15.0", " 15.0 ", 15.0, "15", 15])
+def test_whole_numbers_that_pandas_wrote_as_floats_are_read(catalogue, tmp_path, number):
+    """It does so with a whole column as soon as one of its values is missing."""
+    said = {"url": PAGES[0], "views": number, "license": number, "postdate": number}
+    links = write(tmp_path / "l.jsonl", json.dumps(said))
+    ingest(catalogue, Source(links, url_col="url"), **BASE)
+    found = rows(catalogue, "views, licence, posted_at")
+    assert found == [(15, 15, "1970-01-01 00:00:15.000000")]
+
+
 @pytest.fixture
 def paths(tmp_path):
     """A list of paths and a folder that has them."""
