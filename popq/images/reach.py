@@ -19,12 +19,16 @@ from urllib.parse import urlsplit
 from popq.errors import Misconfigured, without_password
 
 #: ASCII digits only: libcurl writes others in its own way, and would look for an address by itself.
+#: A few: no name server can be asked for a name with a part of over 63 characters.
 _FLICKR_HOST = re.compile(
-    r"(live|(farm|c)[0-9]+)\.staticflickr\.com|(farm[0-9]+\.)?static\.flickr\.com"
+    r"(live|(farm|c)[0-9]{1,4})\.staticflickr\.com|(farm[0-9]{1,4}\.)?static\.flickr\.com"
 )
 PORTS = {"http": 80, "https": 443}
 #: IPv6 addresses that carry an IPv4 address in their last four bytes (NAT64).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: All that is public of IPv6; what lies outside is unassigned, or of one's own (another NAT64's,
+#: addresses of a site, IPv4 addresses in an old spelling).
+_UNICAST = ipaddress.ip_network("2000::/3")
 
 #: Resolves a name, as `socket.getaddrinfo` does.
 Lookup = Callable[..., list[Any]]
@@ -83,7 +87,7 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             ip = inner
-        elif ip.teredo is not None or ip.is_site_local:
+        elif ip.teredo is not None or ip not in _UNICAST:
             return False
     return ip.is_global and not ip.is_multicast
 

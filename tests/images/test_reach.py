@@ -45,6 +45,7 @@ def test_flickrs_hosts_and_the_operators_may_be_asked(url):
         "http://x@127.0.0.1:8080/1.jpg",
         "http://localhost:8080/1.jpg",
         "https://farm.staticflickr.com/1.jpg",
+        f"https://farm{'1' * 70}.staticflickr.com/1.jpg",
         "https://farm\uff11.staticflickr.com/1.jpg",
         "https://farm\u0661.static.flickr.com/1.jpg",
         "https://live.staticflickr.com./1.jpg",
@@ -110,6 +111,9 @@ def test_public_addresses(address):
         "fe80::1%eth0",
         "fec0::1",
         "ff02::1",
+        "::7f00:1",
+        "64:ff9b:1::7f00:1",
+        "5f00::1",
         "2001:db8::1",
     ],
 )
