@@ -14,7 +14,6 @@ import threading
 from typing import Any, ClassVar
 
 import requests
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _MAX_CONNECTIONS = 32  # kept open for as many threads
 
@@ -26,17 +25,15 @@ class PatientAdapter(requests.adapters.HTTPAdapter):
     """requests' way out, with `total_s` seconds for an answer; its raw answers have a `clock`."""
 
     def __init__(self, total_s: float) -> None:
-        kinds = {"http": HTTPConnection, "https": HTTPSConnection}
-        self._kinds: dict[str, Any] = {
-            scheme: type("Timed", (_Timed, kind), {"total_s": total_s})
-            for scheme, kind in kinds.items()
-        }
+        self._total_s = total_s
         super().__init__(pool_maxsize=_MAX_CONNECTIONS)
 
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         """Return requests' pool, which from now on makes connections with a clock."""
         pool: Any = super().get_connection_with_tls_context(*args, **options)
-        pool.ConnectionCls = self._kinds[pool.scheme]
+        kind = pool.ConnectionCls  # not one of two: a SOCKS proxy's are of another kind
+        if not issubclass(kind, _Timed):
+            pool.ConnectionCls = type("Timed", (_Timed, kind), {"total_s": self._total_s})
         return pool
 
 

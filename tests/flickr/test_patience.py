@@ -64,3 +64,12 @@ def test_a_429_that_is_cut_short_throttles_all_the_same(odd):
     assert caught.value.retry_after_s == 7
     with OEmbedClient(f"{odd.url}/busy/", **times) as client, pytest.raises(Throttled):
         client.photo_info(52000000001)
+
+
+def test_a_socks_proxy_is_asked(odd, monkeypatch):
+    pytest.importorskip("socks", reason="requests needs PySocks for it")
+    monkeypatch.setenv("http_proxy", "socks5h://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    client = FlickrClient("k", "", api_url=f"{odd.url}/html/", **TIMES)
+    with client, pytest.raises(Transient, match="no whole answer"):
+        client.check_key()
