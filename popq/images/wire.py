@@ -99,8 +99,10 @@ class _Reading:
         return -1 if self.silent else None
 
     def on_header(self, line: bytes) -> int | None:
+        if not self._asked:
+            return None  # what a proxy says of a tunnel: its 403 is no word of the host's
         text = line.decode("latin-1").strip()
-        if text.startswith("HTTP/"):  # perhaps not the first: a proxy has one of its own
+        if text.startswith("HTTP/"):  # perhaps not the first: some announce another
             status = text.partition(" ")[2][:3]
             self.head, self._left = Head(int(status) if status.isdecimal() else 0), None
         elif text:

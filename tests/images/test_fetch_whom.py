@@ -35,6 +35,22 @@ def answer_as_proxy(handler):
         handler.answer_moved(handler.path.removeprefix("/moved/"))
 
 
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_a_proxy_that_refuses_a_tunnel_says_nothing_of_the_photo(server, monkeypatch, status):
+    def refuse(handler):
+        handler.begin(status=status, Content_Type="text/html")
+        handler.wfile.write(b"blocked")
+
+    monkeypatch.setenv("https_proxy", server.url)
+    monkeypatch.setattr(Handler, "do_CONNECT", refuse, raising=False)
+    base = "https://live.staticflickr.com"
+    with (
+        client_of(server, base_url=base) as client,
+        pytest.raises(Transient, match=f"tunnel failed, response {status}"),
+    ):
+        client.fetch(f"{base}/65535/1_a_z.jpg")
+
+
 @pytest.mark.parametrize(
     "url",
     [
