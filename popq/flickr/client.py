@@ -18,6 +18,7 @@ from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import requests
 from flickrapi import FlickrAPI
@@ -344,6 +345,10 @@ def _taken_at(dates: object) -> str | None:
 def _size(row: dict[str, Any]) -> Size | None:
     label, source = text(row.get("label")), text(row.get("source"))
     if label is None or source is None:
+        return None
+    try:
+        urlsplit(source)
+    except ValueError:  # what urllib says to brackets that hold no address
         return None
     return Size(
         label=label,

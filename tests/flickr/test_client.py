@@ -297,7 +297,8 @@ def test_malformed_sizes(canned):
     set_answer({"stat": "ok", "sizes": {"size": "none"}})
     with pytest.raises(Transient, match="malformed"):
         client.sizes(5)
-    set_answer({"stat": "ok", "sizes": {"size": [{"label": "Large"}, 7, {"source": "x"}]}})
+    broken = {"label": "Small", "source": "http://[oops/5_a_m.jpg"}
+    set_answer({"stat": "ok", "sizes": {"size": [{"label": "Large"}, 7, {"source": "x"}, broken]}})
     assert client.sizes(5) == []
 
 
