@@ -153,14 +153,16 @@ def note(tx: Tx, run: int, term: int, **values: Any) -> None:
 def add_epoch(tx: Tx, run: int, term: int, epoch: Any, lease_s: float) -> bool:
     """Record one epoch (a dataclass with the columns of `epochs`) and renew the lease.
 
-    Returns whether it was not recorded before.
+    Returns whether it was not recorded before. Only such an epoch forgives the deaths before it:
+    each life of a run reports again what the ones before it have trained.
     """
     renew(tx, run, term, lease_s)
     row = asdict(epoch)
     again = delete(Epoch).where(Epoch.run_id == run, Epoch.epoch == row["epoch"])
     new = not tx.execute(again).rowcount
     tx.execute(insert(Epoch).values(run_id=run, **row))
-    tx.execute(_mine(run, term).values(expiries=0))
+    if new:
+        tx.execute(_mine(run, term).values(expiries=0))
     return new
 
 

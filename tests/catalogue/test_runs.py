@@ -115,11 +115,21 @@ def test_a_run_that_keeps_killing_its_worker_is_stopped_and_says_so(trainer):
 
 
 def test_an_epoch_forgives_the_deaths_before_it(trainer):
-    for _ in range(runs.MAX_EXPIRIES + 2):
+    for epoch in range(1, runs.MAX_EXPIRIES + 3):
+        term = trainer.claim()
+        trainer.add_epoch(term, Epoch(epoch), LEASE_S)
+        trainer.expire()
+    assert trainer.claim() is not None
+
+
+def test_epochs_that_a_resume_reports_again_forgive_nothing(trainer):
+    """A run that kills each worker in its second epoch comes to an end, too."""
+    for _ in range(runs.MAX_EXPIRIES):
         term = trainer.claim()
         trainer.add_epoch(term, Epoch(1), LEASE_S)
         trainer.expire()
-    assert trainer.claim() is not None
+    assert trainer.claim() is None
+    assert "died 5 times" in trainer.get().message
 
 
 def test_an_epoch_trained_again_replaces_the_first(trainer):
