@@ -36,6 +36,12 @@ SHRUNK: Final = (
     "photos that it learnt from were purged, so it cannot go on; train again with the same options"
     " and a new run begins"
 )
+#: What one says of itself that finds other data than it began with.
+CHANGED: Final = (
+    "photos that it learnt from were purged, or its pairs are others by now (owners or times of"
+    " posting were imported), so it cannot go on; train again with the same options and a new run"
+    " begins"
+)
 
 
 def create(
