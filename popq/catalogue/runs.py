@@ -98,7 +98,8 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
 def requeue(tx: Tx, run: int, tracker: str | None = None) -> None:
     """Let a run that was stopped, or still waits, go on from its last checkpoint.
 
-    A `tracker` that is named takes the place of the one before.
+    One at work that was asked to stop, and has not stopped yet, is let go on: of two orders the
+    later counts. A `tracker` that is named takes the place of the one before.
     """
     unfinished = Run.state.in_((RunState.STOPPED, RunState.QUEUED))
     values: dict[str, Any] = {
@@ -111,6 +112,8 @@ def requeue(tx: Tx, run: int, tracker: str | None = None) -> None:
     if tracker is not None:
         values["tracker"] = tracker
     tx.execute(update(Run).where(Run.id == run, unfinished).values(values))
+    at_work = (Run.id == run) & (Run.state == RunState.RUNNING)
+    tx.execute(update(Run).where(at_work, Run.stop_asked).values(stop_asked=False))
 
 
 def ask_to_stop(tx: Tx, run: int) -> RunState:

@@ -246,3 +246,17 @@ def test_a_run_that_is_asked_for_again_keeps_its_tracker_unless_another_is_named
     trainer.stop(trainer.claim())
     trainer.requeue()
     assert trainer.get().tracker == "mlflow"
+
+
+@pytest.mark.parametrize("worker", ["alive", "dead"])
+def test_a_run_that_is_asked_for_again_before_it_has_stopped_goes_on(trainer, worker):
+    """Of a person's two orders the later counts."""
+    term = trainer.claim()
+    assert trainer.ask_to_stop() == "running"
+    trainer.requeue()
+    assert trainer.get().state == "running"
+    if worker == "alive":
+        assert not trainer.tell(term, {})
+    else:
+        trainer.expire()
+        assert trainer.claim("other") == term + 1
