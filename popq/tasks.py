@@ -22,6 +22,7 @@ from celery.signals import (
     worker_ready,
     worker_shutting_down,
 )
+from celery.worker import state
 
 from popq import gpu, stopping
 from popq.bootstrap import QUEUES, Rooms, open_rooms
@@ -169,7 +170,13 @@ def _ring(bell: Any, subject: int) -> bool:
 
 
 def _ring_gpu(unit: Unit) -> bool:
-    """Ring for a unit unless somebody did just now; return whether a broker took the bell."""
+    """Ring for a unit unless somebody did just now; return whether a broker took the bell.
+
+    A worker that has a bell in hand rings for nothing: it may be at that for days, and expired
+    bells would pile up in the broker meanwhile. Workers that are free ring for themselves.
+    """
+    if state.active_requests or state.reserved_requests:
+        return True
     with _rooms().catalogue.begin() as tx:
         due = runs.ring_due if unit.kind == "train" else jobs.ring_due
         if not due(tx, unit.id, BELL_EXPIRES_S):

@@ -64,6 +64,12 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMED.get)
+def test_what_a_page_names_of_a_module_is_there(page):
+    for name, file in re.findall(r"`([^`\s]+)`\s+(?:of|in)\s+`(popq/[^`]+\.py)`", page.read_text()):
+        assert name in (ROOT / file).read_text(), f"{name} of {file}"
+
+
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "README.md").read_text()
     for page in PAGES[1:]:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 from celery import Celery
@@ -15,6 +16,7 @@ from servers import redis_url
 
 from popq import api, gpu
 from popq.stages.dataset import Spec
+from popq.stages.drain import SWEEP_S
 
 #: Enough epochs that a test finds the run at work.
 RUN = {"arch": "resnet18", "weights": "none", "image_size": 32, "epochs": 10}
@@ -135,6 +137,23 @@ def test_a_worker_answers_while_its_child_trains(stored, popq, run, broker):
     name = stored.sql(f"SELECT worker FROM runs WHERE id = {run}")[0][0]
     assert list(answers) == [f"popq-gpu@{name}"]
     assert stored.sql("SELECT name, queue, threads FROM workers") == [(name, "gpu", 1)]
+
+
+def test_a_worker_that_is_busy_rings_for_nobody(stored, popq, run):
+    """Or a training of days would fill the broker with expired bells, for each run that waits."""
+    popq.start("worker", "--queues", "gpu")
+    done(stored, popq, run)
+    long, waiting = (
+        api.new_run(stored.rooms, "main", "default", RUN | {"seed": 1, "epochs": epochs})
+        for epochs in (100_000, 1)
+    )
+    at_work(stored, popq, long, epochs=1)
+    with stored.rooms.catalogue.begin() as tx:
+        tx.exec_driver_sql(f"UPDATE runs SET rung = 0 WHERE id = {waiting}")
+    time.sleep(3 * SWEEP_S)
+    assert stored.sql(f"SELECT rung FROM runs WHERE id = {waiting}") == [(0,)]
+    api.stop_run(stored.rooms, long)
+    done(stored, popq, waiting)
 
 
 def test_a_score_job_is_done_by_a_child_too(stored, popq, run):

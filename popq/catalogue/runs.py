@@ -36,6 +36,12 @@ SHRUNK: Final = (
     "photos that it learnt from were purged, so it cannot go on; train again with the same options"
     " and a new run begins"
 )
+#: What one says of itself that finds other data than it began with.
+CHANGED: Final = (
+    "photos that it learnt from were purged, or its pairs are others by now (owners or times of"
+    " posting were imported), so it cannot go on; train again with the same options and a new run"
+    " begins"
+)
 
 
 def create(
@@ -92,7 +98,8 @@ def claim(tx: Tx, run: int, worker: str, lease_s: float) -> int | None:
 def requeue(tx: Tx, run: int, tracker: str | None = None) -> None:
     """Let a run that was stopped, or still waits, go on from its last checkpoint.
 
-    A `tracker` that is named takes the place of the one before.
+    One at work that was asked to stop, and has not stopped yet, is let go on: of two orders the
+    later counts. A `tracker` that is named takes the place of the one before.
     """
     unfinished = Run.state.in_((RunState.STOPPED, RunState.QUEUED))
     values: dict[str, Any] = {
@@ -105,6 +112,8 @@ def requeue(tx: Tx, run: int, tracker: str | None = None) -> None:
     if tracker is not None:
         values["tracker"] = tracker
     tx.execute(update(Run).where(Run.id == run, unfinished).values(values))
+    at_work = (Run.id == run) & (Run.state == RunState.RUNNING)
+    tx.execute(update(Run).where(at_work, Run.stop_asked).values(stop_asked=False))
 
 
 def ask_to_stop(tx: Tx, run: int) -> RunState:
@@ -153,14 +162,16 @@ def note(tx: Tx, run: int, term: int, **values: Any) -> None:
 def add_epoch(tx: Tx, run: int, term: int, epoch: Any, lease_s: float) -> bool:
     """Record one epoch (a dataclass with the columns of `epochs`) and renew the lease.
 
-    Returns whether it was not recorded before.
+    Returns whether it was not recorded before. Only such an epoch forgives the deaths before it:
+    each life of a run reports again what the ones before it have trained.
     """
     renew(tx, run, term, lease_s)
     row = asdict(epoch)
     again = delete(Epoch).where(Epoch.run_id == run, Epoch.epoch == row["epoch"])
     new = not tx.execute(again).rowcount
     tx.execute(insert(Epoch).values(run_id=run, **row))
-    tx.execute(_mine(run, term).values(expiries=0))
+    if new:
+        tx.execute(_mine(run, term).values(expiries=0))
     return new
 
 

@@ -174,16 +174,18 @@ def edges(data: Data, config: Config) -> NDArray[np.int64]:
 
     Of `rank` these are pairs, each whole in one batch, and at most half as many as there are
     photos, so that an epoch is as long whatever the objective. Sizes differ by one photo or pair at
-    most: a last batch of one photo would upset the batch norms.
+    most, and none is of one photo, of which batch norms can make nothing: so of an odd number in
+    twos, one batch is of three.
     """
     group = aim_of(config, data).group
     examples = min(len(data.examples(config, "train")), max(1, len(data.train) // group))
     steps = -(-examples // max(1, config.batch_size // group))
+    steps = min(steps, group * examples // 2)
     return group * np.rint(np.linspace(0, examples, steps + 1)).astype(np.int64)
 
 
 def steps_per_epoch(data: Data, config: Config) -> int:
-    """Return how many batches of at most `config.batch_size` photos an epoch has."""
+    """Return how many batches an epoch has; see `edges`."""
     return len(edges(data, config)) - 1
 
 

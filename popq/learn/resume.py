@@ -117,17 +117,22 @@ def find(folder: Path, config: Config, data: Data) -> Saved | None:
         return None
     tensors, facts = checkpoint.read(folder, "last")
     now = facts_of(config, data)
-    # One flat table, so that the message can name the very option that differs.
-    before = facts | Config().to_json() | facts.get("config", {})
-    now = now | now.pop("config")
-    if odd := [what for what in now if before.get(what) != now[what]]:
-        kind = BadInput if config.to_json().keys() & odd else OtherData
+    # Apart, since both have `pairs`: of whom they are, and how many.
+    asked = _differing(Config().to_json() | facts.get("config", {}), now.pop("config"))
+    if odd := asked + _differing(facts, now):
+        kind = BadInput if asked else OtherData
         raise kind(
             f"The checkpoint {path} is of another run: "
-            + "; ".join(f"its {what} is {before.get(what)}, now {now[what]}" for what in odd)
+            + "; ".join(odd)
             + ". Start a new run, or give it what it was started with."
         )
     return Saved(path, tensors, facts)
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return in words what is not as it was, each by its name."""
+    odd = [name for name in now if before.get(name) != now[name]]
+    return [f"its {name} is {before.get(name)}, now {now[name]}" for name in odd]
 
 
 def restore(training: Training, saved: Saved) -> Point:

@@ -200,10 +200,11 @@ def _work(
             runs.hand_back(tx, run, term, str(error))
         raise
     except OtherData as error:
-        # Data sets are frozen but for purges: one came while the run was in somebody's hands.
+        # Data sets are frozen but for purges, one of which came while the run was in somebody's
+        # hands; but pairs follow from what is known of the photos now.
         with catalogue.begin() as tx:
-            runs.fail(tx, run, term, runs.SHRUNK)
-        raise BadInput(f"Run {run} failed: {runs.SHRUNK}.") from error
+            runs.fail(tx, run, term, runs.CHANGED)
+        raise BadInput(f"Run {run} failed: {runs.CHANGED}.") from error
     except Exception as error:
         # A full disk, weights out of reach: once that is mended it goes on where it was. The same
         # numbers diverge again. What nobody foresaw fails: a run is never left "running".

@@ -115,11 +115,21 @@ def test_a_run_that_keeps_killing_its_worker_is_stopped_and_says_so(trainer):
 
 
 def test_an_epoch_forgives_the_deaths_before_it(trainer):
-    for _ in range(runs.MAX_EXPIRIES + 2):
+    for epoch in range(1, runs.MAX_EXPIRIES + 3):
+        term = trainer.claim()
+        trainer.add_epoch(term, Epoch(epoch), LEASE_S)
+        trainer.expire()
+    assert trainer.claim() is not None
+
+
+def test_epochs_that_a_resume_reports_again_forgive_nothing(trainer):
+    """A run that kills each worker in its second epoch comes to an end, too."""
+    for _ in range(runs.MAX_EXPIRIES):
         term = trainer.claim()
         trainer.add_epoch(term, Epoch(1), LEASE_S)
         trainer.expire()
-    assert trainer.claim() is not None
+    assert trainer.claim() is None
+    assert "died 5 times" in trainer.get().message
 
 
 def test_an_epoch_trained_again_replaces_the_first(trainer):
@@ -236,3 +246,17 @@ def test_a_run_that_is_asked_for_again_keeps_its_tracker_unless_another_is_named
     trainer.stop(trainer.claim())
     trainer.requeue()
     assert trainer.get().tracker == "mlflow"
+
+
+@pytest.mark.parametrize("worker", ["alive", "dead"])
+def test_a_run_that_is_asked_for_again_before_it_has_stopped_goes_on(trainer, worker):
+    """Of a person's two orders the later counts."""
+    term = trainer.claim()
+    assert trainer.ask_to_stop() == "running"
+    trainer.requeue()
+    assert trainer.get().state == "running"
+    if worker == "alive":
+        assert not trainer.tell(term, {})
+    else:
+        trainer.expire()
+        assert trainer.claim("other") == term + 1

@@ -2,12 +2,15 @@
 
 import threading
 from contextlib import closing
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from popq.learn.cores import cores
-from popq.learn.data import prefetch, resident, room_on, training_batches
+from popq.learn.data import edges, prefetch, resident, room_on, training_batches
+from popq.learn.loop import fit
 
 
 def test_results_come_in_order():
@@ -81,6 +84,16 @@ def test_parts_of_a_batch_make_up_the_whole_and_an_epoch_goes_on_where_it_was(da
     later = list(training_batches(data, config, 1, cpu, first=2))
     assert len(later) == len(whole) - 2
     assert torch.equal(later[0].images, whole[2].images)
+
+
+@pytest.mark.parametrize("photos", [2, 3, 7])
+def test_no_batch_is_of_one_photo_which_batch_norms_refuse(data, config, photos, tmp_path):
+    few, twos = replace(data, train=data.train[:photos]), replace(config, batch_size=2, epochs=1)
+    sizes = np.diff(edges(few, twos))
+    assert sizes.min() >= 2
+    assert sizes.sum() == photos
+    quiet = {"on_epoch": lambda _: None, "on_progress": lambda _: None}
+    assert len(fit(twos, few, tmp_path, device="cpu", **quiet).reports) == 1
 
 
 def test_several_threads_load_in_order_each_with_its_share_of_torchs_threads():

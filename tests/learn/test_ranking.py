@@ -14,6 +14,7 @@ from popq.learn.data import FEWEST_PAIRS, Data, Labels, Pairs, steps_per_epoch, 
 from popq.learn.loop import fit
 from popq.learn.model import to_score
 from popq.learn.predict import load, predict
+from popq.learn.resume import OtherData
 
 CPU = torch.device("cpu")
 APART = 0.9
@@ -65,6 +66,23 @@ def test_cutting_the_tiers_reaches_its_total(config, tmp_path):
     seen = []
     run(replace(config, objective="rank", outputs=2, epochs=1), data, tmp_path, seen.append)
     assert seen[-1].done == seen[-1].total < len(data.train)
+
+
+def test_a_ranking_goes_on_with_the_pairs_it_began_with_alone(config, data, tmp_path):
+    """Pairs follow from owners and times of posting, which may be imported in between."""
+    ranking = replace(config, objective="rank", epochs=2)
+
+    def stop(progress):
+        if progress.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(ranking, data, tmp_path, stop)
+    fewer = replace(data, pairs=replace(data.pairs, train=data.pairs.train[:-1]))
+    number = len(data.pairs.train)
+    with pytest.raises(OtherData, match=rf"its pairs is \[{number}, .* now \[{number - 1}, "):
+        run(ranking, fewer, tmp_path)
+    run(ranking, data, tmp_path)
 
 
 def timeless(result):
