@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, func, select
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Member, Photo, Run, Score
 
 #: Rows read at a time.
 _AT_A_TIME: Final = 5_000
+#: The photo after which a stretch begins. Each table that is joined is told of it: PostgreSQL
+#: merges them in the order of ids, and would read the others from their first row each time.
+_AFTER: Final = bindparam("after", type_=BigInteger)
 #: What is told of each score, in order; each tier's probability follows.
 SCORE_COLUMNS: Final = (
     *("photo_id", "flickr_id", "source_key", "url", "owner", "label", "tier", "split"),
@@ -35,6 +38,7 @@ def scores(
     The probabilities are empty where the run gives none.
     """
     member = (Member.photo_id == Score.photo_id) & (Member.dataset_id == Run.dataset_id)
+    member &= Member.photo_id > _AFTER
     query: Select[Any] = (
         select(Photo.id, Photo.flickr_id, Photo.source_key, Photo.page_url, Photo.owner)
         .add_columns(func.coalesce(Member.label, Photo.label), Member.tier, Member.split)
@@ -83,7 +87,7 @@ def _of_split(split: str | None) -> list[ColumnElement[bool]]:
 
 
 def _stretches(tx: Tx, query: Select[Any], key: Any) -> Iterator[list[Any]]:
-    query = query.where(key > bindparam("after")).order_by(key).limit(_AT_A_TIME)
+    query = query.where(key > _AFTER, Photo.id > _AFTER).order_by(key).limit(_AT_A_TIME)
     after = 0
     while rows := list(tx.execute(query, {"after": after})):
         after = rows[-1][0]

@@ -6,6 +6,8 @@ from popq.catalogue.db import Catalogue
 
 #: What makes a session of PostgreSQL refuse to write, until it says otherwise.
 _READ_ONLY = "-c default_transaction_read_only=on"
+#: Moments are shown, and cut into years, as SQLite and the report have them, not as a server does.
+_IN_UTC = "-c timezone=UTC"
 
 
 def prompt(catalogue: Catalogue) -> tuple[list[str], dict[str, str]]:
@@ -20,6 +22,6 @@ def prompt(catalogue: Catalogue) -> tuple[list[str], dict[str, str]]:
     _, asked = catalogue.url.get_dialect()().create_connect_args(catalogue.url)
     password = asked.pop("password", None)
     asked.pop("sslpassword", None)  # libpq has no variable for this one: psql asks for it
-    asked["options"] = f"{asked.get('options', '')} {_READ_ONLY}".strip()
+    asked["options"] = f"{_IN_UTC} {asked.get('options', '')} {_READ_ONLY}"
     bare = make_conninfo(application_name="popq sql", **asked)
     return ["psql", bare], {} if password is None else {"PGPASSWORD": password}

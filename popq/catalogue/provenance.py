@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, cast, func, select
 
 from popq.catalogue.db import Tx
 from popq.catalogue.models import Member, Photo
@@ -37,7 +37,8 @@ def extent(tx: Tx, dataset: int) -> Any:
     query = select(
         func.count().label("photos"),
         func.count(Photo.owner.distinct()).label("owners"),
-        func.sum(Photo.bytes).label("bytes"),
+        # A sum of PostgreSQL's is a decimal, which no float divides.
+        cast(func.sum(Photo.bytes), BigInteger).label("bytes"),
         func.min(Member.label).label("lowest"),
         func.max(Member.label).label("highest"),
         *moments,

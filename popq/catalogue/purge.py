@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, insert, select, union_all
+from sqlalchemy import Select, Text, column, delete, insert, select, union_all, values
 
 from popq.catalogue import runs
 from popq.catalogue.db import Tx
@@ -95,9 +95,16 @@ def _fingerprints(ids: Sequence[int]) -> Select[str]:
 
 def shared(tx: Tx, keys: Sequence[str], photos: Sequence[int]) -> set[str]:
     """Return the keys that others than these photos share: equal bytes are one file."""
+    if not keys:
+        return set()
     doomed = set(photos)
-    own = select(Photo.id, Photo.file_key).where(Photo.file_key.in_(keys))
-    frozen = select(Member.photo_id, Member.file_key).where(Member.file_key.in_(keys))
+    # Rows, not a list: PostgreSQL would compare each photo with each item of a list.
+    rows_of_keys = values(column("key", Text), name="given").data([(key,) for key in keys])
+    given = rows_of_keys.cte("given")
+    own = select(Photo.id, Photo.file_key).where(Photo.file_key.in_(select(given.c.key)))
+    frozen = select(Member.photo_id, Member.file_key).where(
+        Member.file_key.in_(select(given.c.key))
+    )
     rows: Sequence[Any] = tx.execute(union_all(own, frozen)).all()
     return {str(key) for photo, key in rows if photo not in doomed}
 

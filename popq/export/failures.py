@@ -13,6 +13,7 @@ from typing import TextIO
 
 from popq.catalogue import queries
 from popq.catalogue.db import Catalogue
+from popq.export.tables import Lines
 from popq.images.whole import whole_file
 
 
@@ -20,7 +21,7 @@ def write(
     catalogue: Catalogue, out: TextIO, *, job: int | None = None, outcome: str | None = None
 ) -> int:
     """Write the failed tries, oldest first, below a line of names; return how many there were."""
-    table = csv.DictWriter(out, queries.FAILURE_COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(Lines(out), queries.FAILURE_COLUMNS, lineterminator="\r\n")
     table.writeheader()
     written = 0
     with catalogue.read() as tx:

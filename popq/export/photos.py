@@ -116,7 +116,7 @@ class _Folders:
             path = self._root / _FOLDERS[split] / _METADATA
             out = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
             columns = ["file_name", *about]
-            table = csv.DictWriter(out, columns, lineterminator="\n")
+            table = csv.DictWriter(tables.Lines(out), columns, lineterminator="\r\n")
             table.writeheader()
             self._tables[split] = table
         table.writerow({"file_name": name, **about})

@@ -22,9 +22,23 @@ _INTEGERS: Final = frozenset(
 _NUMBERS: Final = frozenset({"label", "score"})
 
 
+class Lines:
+    """What a writer of CSV writes to, so that cells with a CR are quoted and lines end with LF.
+
+    Python quotes just what may end a line, so it must be told CR LF: readers take a bare CR for it.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, line: str) -> None:
+        """Write a line that ends with CR LF."""
+        self._out.write(line.removesuffix("\r\n") + "\n")
+
+
 def write_csv(out: TextIO, columns: Sequence[str], chunks: Chunks) -> int:
     """Write a line of names and a line a row; return how many rows there were."""
-    table = csv.writer(out, lineterminator="\n")
+    table = csv.writer(Lines(out), lineterminator="\r\n")
     table.writerow(columns)
     written = 0
     for rows in chunks:

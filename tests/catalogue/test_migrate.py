@@ -23,7 +23,7 @@ from popq.catalogue.version import migrations_folder, refuse_strangers
 from popq.catalogue.views import VIEWS
 from popq.errors import Misconfigured, ServiceDown
 
-HEAD = "0011"
+HEAD = "0012"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from catalogue.scene import LEASE_S
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from popq.catalogue.models import Photo
+from popq.catalogue.models import Base, Photo
 from popq.catalogue.states import GONE_REASONS, REJECTED_REASONS
 
 
@@ -138,3 +138,16 @@ def test_moments_in_time_come_back_in_utc_whatever_the_database(catalogue):
     assert posted.isoformat() == "2015-06-01T10:00:00+00:00"
     assert imported.utcoffset() == dt.timedelta(0)
     assert abs((imported - dt.datetime.now(dt.UTC)).total_seconds()) < LEASE_S
+
+
+def test_what_goes_with_a_photo_is_found_by_it_not_by_passing_over_a_table():
+    followers = [
+        (table, key.parent)
+        for table in Base.metadata.sorted_tables
+        for key in table.foreign_keys
+        if key.references(Photo.__table__)
+    ]
+    assert len(followers) >= 6
+    for table, column in followers:
+        keys = [table.primary_key, *table.indexes]
+        assert column in [next(iter(key.columns)) for key in keys], table.name

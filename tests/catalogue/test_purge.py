@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from catalogue.scene import Scene, stored, wait_for_waiters
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from popq.catalogue import purge
 from popq.catalogue.batches import Failed
@@ -147,3 +147,18 @@ def test_a_purge_and_a_settle_of_the_same_photos_do_not_wait_for_each_other(post
         settled.result()
         assert buried.result().photos == tuple(ids)
     assert scene.states() == {}
+
+
+def test_photos_are_not_compared_with_each_of_the_files_that_are_to_go(postgres):
+    """A list in a statement that is planned once is gone through for every row there is."""
+    Scene(postgres).photos(500, "stored")
+    asked = []
+    with postgres.read() as tx:
+        event.listen(tx, "before_cursor_execute", lambda *told: asked.append(told[2:4]))
+        keys = [f"{n}.jpg" for n in range(300)]
+        assert purge.shared(tx, keys, []) == set(keys)
+        assert purge.shared(tx, [], []) == set()
+        (statement, values) = asked[0]
+        plan = "\n".join(tx.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
+    assert " ANY " not in plan
+    assert "Join" in plan

@@ -51,14 +51,18 @@ def test_psql_opens_the_catalogue_and_may_not_write(bare):
     with postgres_url() as url:
         catalogue = Catalogue(url)
         migrate.upgrade(catalogue)
+        with catalogue.begin() as tx:
+            elsewhere = f"ALTER DATABASE {catalogue.url.database} SET timezone = 'Asia/Tokyo'"
+            tx.exec_driver_sql(elsewhere)
         catalogue.close()
-        done = ask(bare, QUERY + WRITE, POPQ_DATABASE_URL=url)
+        done = ask(bare, QUERY + "SHOW timezone;\n" + WRITE, POPQ_DATABASE_URL=url)
         _, err = bare("browse", status=2, POPQ_DATABASE_URL=url)
         assert "popq export catalogue" in err  # Datasette reads SQLite alone
         copied = bare("export", "catalogue", "-o", "copy.db", POPQ_DATABASE_URL=url)[0]
         assert copied == "0 rows are in copy.db.\n"
     assert "photos" in done.stdout
     assert "(1 row)" in done.stdout
+    assert "UTC" in done.stdout  # years and months are SQLite's and the report's
     assert "read-only transaction" in done.stderr
 
 

@@ -50,6 +50,8 @@ class Member(Base):
     __table_args__ = (
         CheckConstraint(one_of("split", ("train", "val", "test")), "split"),
         CheckConstraint("tier >= 1", "tier"),
+        # The database looks here for each photo that is deleted; without, it passes over all rows.
+        Index(None, "photo_id"),
     )
 
     dataset_id: Mapped[int] = mapped_column(
@@ -155,7 +157,10 @@ class Judgement(Base):
     """
 
     __tablename__ = "judgements"
-    __table_args__ = (CheckConstraint("tier >= 1", "tier"),)
+    __table_args__ = (
+        CheckConstraint("tier >= 1", "tier"),
+        Index(None, "photo_id"),  # for photos that are deleted, as in `members`
+    )
 
     run_id: Mapped[int] = mapped_column(
         ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
