@@ -50,8 +50,9 @@ def test_a_folder_a_link_and_a_list_on_stdin_score_as_the_catalogue_does(scored,
 
 def test_csv_ranks_and_the_python_door_says_the_same(reader, folder):
     (folder / "broken.jpg").unlink()
+    (folder / "a.jpg").rename(folder / "a\r.jpg")  # a line's end to readers, unless it is quoted
     out, _ = reader("predict", 1, "photos", "--csv", "--rank")
-    rows = list(csv.DictReader(io.StringIO(out)))
+    rows = list(csv.DictReader(io.StringIO(out, newline="")))
     assert list(rows[0]) == ["picture", "score", "tier", "p1", "p2", "p3"]
     assert float(rows[0]["score"]) >= float(rows[1]["score"])
     scorer = api.load_model(1)
