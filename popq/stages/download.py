@@ -262,12 +262,18 @@ class Download:
                 return self._get(permits, heard, photo, spend)
         except Transient as error:
             final_after = FINAL_AFTER.get(error.outcome)
-            if photo.flickr_id is not None and final_after is not None:
-                # A page or damaged bytes: of this photo, or of a host that sends that to all.
-                final = photo.tries.get(error.outcome, 0) + 1 >= final_after
-                if heard.doubt.refused() or final:
-                    self._ask_a_witness(permits, heard.doubt, str(error))
-            raise
+            if photo.flickr_id is None or final_after is None:
+                raise
+            # A page or damaged bytes: of this photo, or of a host that sends that to all.
+            final = photo.tries.get(error.outcome, 0) + 1 >= final_after
+            if heard.doubt.refused() or final:
+                self._ask_a_witness(permits, heard.doubt, str(error))
+            if not final:
+                raise
+        # The host is well, perhaps since a moment ago: only what it says now ends the photo.
+        permits.borrow(HOST)
+        with _FILES.open() as spend:
+            return self._get(permits, heard, photo, spend)
 
     def _get(self, permits: Permits, heard: Heard, photo: WorkPhoto, spend: Spend) -> Move:
         news, url, fetched = self._find(permits, heard, photo, spend)

@@ -67,11 +67,15 @@ class Permits:
         self.asked = ""
         self.heard = False
         self._host = ""
+        self._borrowed = ""
         self._left = 0
         self._expires = 0.0
 
     def take(self) -> str:
         """Spend one call and return the host to spend it on; raise `OutOfPermits` without one."""
+        if self._borrowed:
+            self.asked, self._borrowed = self._borrowed, ""
+            return self.asked
         if self._left < 1 or time.monotonic() > self._expires:
             self._refill()
         self._left -= 1
@@ -83,6 +87,11 @@ class Permits:
         with self._catalogue.begin() as tx:
             if not hosts.owe(tx, host):
                 raise OutOfPermits(hosts.grant(tx, host, 0).wait_s)
+
+    def borrow(self, host: str) -> None:
+        """Owe one call on `host`, and spend it on the next `take`."""
+        self.owe(host)
+        self._borrowed = host
 
     def _refill(self) -> None:
         granted = grant_of_any(self._catalogue, self._names, self._size)

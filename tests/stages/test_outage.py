@@ -90,6 +90,19 @@ def test_an_image_host_that_sends_pages_and_halves_for_a_while_ends_no_photo(tmp
         assert outage.strikes < 150
 
 
+@pytest.mark.parametrize("fault", [Fault.HTML_200, Fault.SHORT_LENGTH])
+def test_an_outage_that_ends_with_a_photos_last_try_does_not_end_the_photo(tmp_path, fault):
+    """What the host served before comes whole again a moment later; so does the photo."""
+    faults = Faults()
+    faults.fail_photo(FIRST_ID, fault, host=Host.IMAGE, times=3)
+    with house(tmp_path, small_world(9), faults, **HASTE) as home:
+        take_in(home, tmp_path)
+        for stage in ("resolve", "download"):
+            assert api.work(home.rooms, stage, on_progress=quiet).left == 0
+        assert home.sql("SELECT DISTINCT state, reason FROM photos") == [("stored", None)]
+        assert home.flickr.counters()["image_calls_per_photo"][str(FIRST_ID)] == 4
+
+
 def test_a_paused_host_is_told_with_its_reason(tmp_path):
     faults = Faults([Rule(faults=(Fault.ERROR_502,))])
     with house(tmp_path, small_world(40), faults, throttle_pause_s=600) as home:
