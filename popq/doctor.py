@@ -77,9 +77,7 @@ def _check_migrations(rooms: Rooms) -> str:
     before, head = migrate.versions(rooms.catalogue)
     if before is None:
         return f"warning: there is no catalogue yet; `popq init` makes one of version {head}"
-    if before != head:
-        message = f"{rooms.catalogue} is at version {before}, popq at {head}"
-        raise Misconfigured(f"{message}; run `popq init` when its workers have stopped.")
+    migrate.refuse_older(rooms.catalogue, before, head)
     return f"ok: version {before}, the newest"
 
 

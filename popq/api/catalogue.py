@@ -15,7 +15,6 @@ from popq.catalogue import recheck as rechecking
 from popq.catalogue.db import Catalogue
 from popq.catalogue.purge import Doomed
 from popq.catalogue.states import PhotoState
-from popq.errors import Misconfigured
 from popq.stages import ingest
 from popq.stages import purge as purging
 
@@ -36,9 +35,7 @@ def make_ready(rooms: Rooms) -> None:
     before, head = migrate.versions(rooms.catalogue)
     if before is None:
         before = migrate.upgrade(rooms.catalogue) or head
-    if before != head:
-        message = f"{rooms.catalogue} is at version {before}, this popq at {head}"
-        raise Misconfigured(f"{message}; run `popq init` when its workers have stopped.")
+    migrate.refuse_older(rooms.catalogue, before, head)
 
 
 def import_list(

@@ -26,10 +26,7 @@ def copy_to(catalogue: Catalogue, target: Path) -> int:
     The file needs nothing beside it. Raises `OSError` when it cannot be made or the disk is full,
     and `Misconfigured` for a catalogue of an older version and whatever else SQLite finds wrong.
     """
-    before, head = migrate.versions(catalogue)
-    if before not in (None, head):
-        message = f"{catalogue} is at version {before}, this popq at {head}"
-        raise Misconfigured(f"{message}; run `popq init` when its workers have stopped.")
+    migrate.refuse_older(catalogue, *migrate.versions(catalogue))
     target.touch()  # a place that takes no file says better than SQLite why
     try:
         if catalogue.path is None:

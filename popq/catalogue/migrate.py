@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text
 
 from popq.catalogue.db import Catalogue
 from popq.catalogue.version import migrations_folder, refuse_strangers
+from popq.errors import Misconfigured
 
 #: Any number that no other user of the same PostgreSQL database takes a lock on.
 _UPGRADE_LOCK: Final = 0x706F7071
@@ -31,6 +32,13 @@ def versions(catalogue: Catalogue) -> tuple[str | None, str | None]:
         return None, head
     with catalogue.read() as tx:
         return MigrationContext.configure(tx).get_current_revision(), head
+
+
+def refuse_older(catalogue: Catalogue, before: str | None, head: str | None) -> None:
+    """Raise `Misconfigured` for a catalogue of an older version: `versions` said both."""
+    if before not in (None, head):
+        message = f"{catalogue} is at version {before}, popq at {head}"
+        raise Misconfigured(f"{message}; run `popq init` when its workers have stopped.")
 
 
 def upgrade(catalogue: Catalogue, *, wait_s: float = WAIT_S) -> str | None:

@@ -31,16 +31,13 @@ MAX_EXPIRIES: Final = 5
 
 #: What a stopped run says of itself.
 GOES_ON: Final = "stopped; train it again and it goes on"
+_ANEW: Final = "so it cannot go on; train again with the same options and a new run begins"
 #: What a run says of itself whose photos were purged before it was done.
-SHRUNK: Final = (
-    "photos that it learnt from were purged, so it cannot go on; train again with the same options"
-    " and a new run begins"
-)
+SHRUNK: Final = f"photos that it learnt from were purged, {_ANEW}"
 #: What one says of itself that finds other data than it began with.
 CHANGED: Final = (
     "photos that it learnt from were purged, or its pairs are others by now (owners or times of"
-    " posting were imported), so it cannot go on; train again with the same options and a new run"
-    " begins"
+    f" posting were imported), {_ANEW}"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from popq.bootstrap import Rooms, open_rooms, torch_stage
 from popq.cli import show
 from popq.cli.progress import Ticker, progress
 from popq.cli.voice import printable
-from popq.export.tables import Lines
+from popq.export.tables import csv_by_name
 
 #: Name, what the network says (None if it could not be read), and why it could not.
 Said = tuple[str, dict[str, Any] | None, str | None]
@@ -102,8 +101,7 @@ def _write_csv(found: Iterable[dict[str, Any]]) -> None:
     table = None
     for row in map(_columns, found):
         if table is None:
-            table = csv.DictWriter(Lines(sys.stdout), list(row))
-            table.writeheader()
+            table = csv_by_name(sys.stdout, list(row))
         table.writerow(row)
 
 

@@ -7,13 +7,12 @@ its own list of what is dangerous. Links and messages come from outside; import 
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TextIO
 
 from popq.catalogue import queries
 from popq.catalogue.db import Catalogue
-from popq.export.tables import Lines
+from popq.export.tables import csv_by_name
 from popq.images.whole import whole_file
 
 
@@ -21,8 +20,7 @@ def write(
     catalogue: Catalogue, out: TextIO, *, job: int | None = None, outcome: str | None = None
 ) -> int:
     """Write the failed tries, oldest first, below a line of names; return how many there were."""
-    table = csv.DictWriter(Lines(out), queries.FAILURE_COLUMNS, lineterminator="\r\n")
-    table.writeheader()
+    table = csv_by_name(out, queries.FAILURE_COLUMNS)
     written = 0
     with catalogue.read() as tx:
         for rows in queries.all_failures(tx, job=job, outcome=outcome):

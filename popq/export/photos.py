@@ -6,7 +6,6 @@ into a folder that was asked for, as links into the store or as copies, and are 
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Iterator
@@ -115,8 +114,5 @@ class _Folders:
         if table is None:
             path = self._root / _FOLDERS[split] / _METADATA
             out = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-            columns = ["file_name", *about]
-            table = csv.DictWriter(tables.Lines(out), columns, lineterminator="\r\n")
-            table.writeheader()
-            self._tables[split] = table
+            table = self._tables[split] = tables.csv_by_name(out, ["file_name", *about])
         table.writerow({"file_name": name, **about})

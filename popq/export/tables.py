@@ -20,9 +20,11 @@ _INTEGERS: Final = frozenset(
     {"photo_id", "flickr_id", "licence", "tier", "run_id", "predicted_tier"}
 )
 _NUMBERS: Final = frozenset({"label", "score"})
+#: What Python's writer of CSV is told that a line ends with; see `_Lines`.
+_END: Final = "\r\n"
 
 
-class Lines:
+class _Lines:
     """What a writer of CSV writes to, so that cells with a CR are quoted and lines end with LF.
 
     Python quotes just what may end a line, so it must be told CR LF: readers take a bare CR for it.
@@ -33,12 +35,19 @@ class Lines:
 
     def write(self, line: str) -> None:
         """Write a line that ends with CR LF."""
-        self._out.write(line.removesuffix("\r\n") + "\n")
+        self._out.write(line.removesuffix(_END) + "\n")
+
+
+def csv_by_name(out: TextIO, columns: Sequence[str]) -> csv.DictWriter[str]:
+    """Return a writer of rows that are dicts, below a line of their names."""
+    table = csv.DictWriter(_Lines(out), columns, lineterminator=_END)
+    table.writeheader()
+    return table
 
 
 def write_csv(out: TextIO, columns: Sequence[str], chunks: Chunks) -> int:
     """Write a line of names and a line a row; return how many rows there were."""
-    table = csv.writer(Lines(out), lineterminator="\r\n")
+    table = csv.writer(_Lines(out), lineterminator=_END)
     table.writerow(columns)
     written = 0
     for rows in chunks:

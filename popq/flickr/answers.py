@@ -29,10 +29,10 @@ def read(answer: requests.Response, deadline: float) -> bytes:
     """Return the body of an answer that is streamed, and leave its connection to others.
 
     It came by a `PatientAdapter`, whose clock ends here; `deadline` is on the monotonic clock, in
-    seconds. Raises requests' own errors for a body that
-    is late, cut short or damaged, and `Transient` for one of more than `MAX_BYTES`. An answer that
-    is not 200 has said all by its status: of a body that cannot be read nothing is returned, so
-    that a host in trouble which asks for a pause is given one.
+    seconds. Raises requests' own errors for a body that is late, cut short or damaged, and
+    `Transient` for one of more than `MAX_BYTES`. An answer that is not 200 has said all by its
+    status: of a body that cannot be read nothing is returned, so that a host in trouble which asks
+    for a pause is given one.
     """
     raw: Any = answer.raw
     try:

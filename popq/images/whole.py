@@ -25,15 +25,14 @@ def whole_file(target: Path) -> Iterator[Path]:
     with _naming(target):
         if place.exists() and not place.is_file():
             raise BadInput(f"{target} is no ordinary file; name another.")
-    scratch = _beside(place, target)
-    try:
-        with _naming(target):
+        scratch = _beside(place, target)
+        try:
             yield scratch
             sync(scratch)
             scratch.replace(place)
-    finally:
-        with contextlib.suppress(OSError):
-            scratch.unlink()
+        finally:
+            with contextlib.suppress(OSError):
+                scratch.unlink()
 
 
 @contextmanager
@@ -47,14 +46,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
     with _naming(target):
         if place.exists() and not (place.is_dir() and not any(place.iterdir())):
             raise BadInput(f"{target} is there already; name a new folder, or remove it first.")
-    scratch = _beside(place, target)
-    try:
-        with _naming(target):
+        scratch = _beside(place, target)
+        try:
             scratch.mkdir()
             yield scratch
             scratch.replace(place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _beside(place: Path, target: Path) -> Path:
